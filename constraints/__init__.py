@@ -1,0 +1,8 @@
+"""Built-in constraints: import them, compose them with & | ~, give them to a pipeline."""
+
+from constraints.length import Length
+from constraints.pattern import Choice, Regex
+from constraints.template import Blank, Template
+from constraints.words import Words
+
+__all__ = ["Blank", "Choice", "Length", "Regex", "Template", "Words"]

@@ -1,0 +1,146 @@
+"""`Length`: how many tokens, words, characters or sentences the text has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import Any
+
+from constraints.fields import Range, as_range, in_range, show_range
+from guided_dlm.automata import ByteAutomaton, CodepointSet, TokenAutomaton
+from guided_dlm.constraint import CompileContext, Guide, RegularConstraint, require_nonempty
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.registry import register
+
+CLOSING_QUOTES = (
+    "\"'\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}"
+)
+_SENTENCE_END = re.compile(rf"[.!?]+[{CLOSING_QUOTES}]*(?=\s|\Z)")
+
+
+@register("length")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Length(RegularConstraint):
+    """Count tokens, words, characters or sentences; each an int, or (min, max) with max None for open.
+
+    A word is a maximal run of non-space characters with a letter or digit in it. A sentence ends at a run of [.!?] plus
+    closing quotes before a space or the end; an unterminated remainder counts. Characters are code points. Tokens are
+    those of the text, before its end; they are the one count that the text alone does not tell.
+    """
+
+    tokens: Range | None = None
+    words: Range | None = None
+    characters: Range | None = None
+    sentences: Range | None = None
+
+    def __post_init__(self) -> None:
+        """Turn ints into ranges; refuse negative lengths, min > max, and no count at all."""
+        for name in ("tokens", "words", "characters", "sentences"):
+            object.__setattr__(self, name, as_range(getattr(self, name), f"Length: {name}"))
+        if all(r is None for r in (self.tokens, self.words, self.characters, self.sentences)):
+            raise InvalidRequest("Length() counts nothing; give tokens=, words=, characters= or sentences=.")
+
+    def __repr__(self) -> str:
+        """Show the counts as one would type them."""
+        return f"Length({', '.join(f'{f.name}={show_range(getattr(self, f.name))}' for f in self._set_fields())})"
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
+        """Count again, by splitting the text; `tokens` are the ids of the text without its end.
+
+        Raises:
+            InvalidRequest: `tokens=` is constrained and no token ids are given.
+        """
+        if self.tokens is not None and tokens is None:
+            raise InvalidRequest(f"{self!r} counts tokens, which the text does not tell; call check(text, tokens).")
+        words = sum(any(c.isalnum() for c in run) for run in text.split())
+        ends = list(_SENTENCE_END.finditer(text))
+        remainder = text[ends[-1].end() :] if ends else text
+        return (
+            in_range(len(tokens or ()), self.tokens)
+            and in_range(words, self.words)
+            and in_range(len(text), self.characters)
+            and in_range(len(ends) + bool(remainder.strip()), self.sentences)
+        )
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the counters of words, characters and sentences, multiplied.
+
+        Raises:
+            TypeError: tokens are counted, which only a token automaton can do.
+        """
+        if self.tokens is not None:
+            raise TypeError(f"{self!r} counts tokens and so has no automaton over whole texts.")
+        return self._over_text()
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Lift the counters over the text; count tokens directly."""
+        automaton = self._over_text().lift(context.vocabulary)
+        if self.tokens is not None:
+            automaton = automaton & TokenAutomaton.count_tokens(context.vocabulary, *self.tokens)
+        return Guide(automaton=require_nonempty(automaton, self))
+
+    def _over_text(self) -> ByteAutomaton:
+        counters = [
+            build(allowed)
+            for build, allowed in ((_words, self.words), (_characters, self.characters), (_sentences, self.sentences))
+            if allowed is not None
+        ]
+        return reduce(and_, counters) if counters else ByteAutomaton.any_text()
+
+
+def _counter(
+    classes: Sequence[CodepointSet],
+    allowed: Range,
+    mode: Hashable,
+    step: Callable[[Any, int], tuple[Any, int]],
+    pending: Callable[[Any], int],
+) -> ByteAutomaton:
+    """Return a machine that counts: `step(mode, class)` -> (mode, increment); `pending(mode)` is added at the end."""
+    low, high = allowed
+
+    def advance(state: tuple[Any, int], symbol: int) -> tuple[Any, int] | None:
+        after, increment = step(state[0], symbol)
+        count = state[1] + increment
+        if high is None:
+            return after, min(count, low)  # beyond an open range's minimum, counting on changes nothing
+        return (after, count) if count <= high else None
+
+    def accepting(state: tuple[Any, int]) -> bool:
+        return in_range(state[1] + pending(state[0]), allowed)
+
+    return ByteAutomaton.from_machine(classes, (mode, 0), advance, accepting)
+
+
+def _words(allowed: Range) -> ByteAutomaton:
+    def step(counted: bool, symbol: int) -> tuple[bool, int]:
+        if symbol == 0:  # space
+            return False, 0
+        if symbol == 1:  # letter or digit
+            return True, int(not counted)
+        return counted, 0
+
+    return _counter([CodepointSet.space(), CodepointSet.alnum()], allowed, False, step, lambda _: 0)
+
+
+def _characters(allowed: Range) -> ByteAutomaton:
+    return _counter([], allowed, "", lambda mode, _: (mode, 1), lambda _: 0)
+
+
+def _sentences(allowed: Range) -> ByteAutomaton:
+    space, stop, quote = range(3)
+
+    def step(mode: str, symbol: int) -> tuple[str, int]:
+        ended = mode in ("stop", "quote")
+        if symbol == space:
+            return ("blank", 1) if ended else (mode, 0)
+        if symbol == stop:
+            return "stop", 0
+        if symbol == quote and ended:
+            return "quote", 0
+        return "open", 0
+
+    classes = [CodepointSet.space(), CodepointSet.of(".!?"), CodepointSet.of(CLOSING_QUOTES)]
+    return _counter(classes, allowed, "blank", step, lambda mode: int(mode != "blank"))

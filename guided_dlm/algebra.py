@@ -1,0 +1,386 @@
+"""Composition: `All` (&), `AnyOf` (|), `Not` (~), `Scaled` (2.0 * soft), `During` (soft.during(a, b))."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import and_, or_
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from guided_dlm import registry
+from guided_dlm.automata import ByteAutomaton, TokenAutomaton
+from guided_dlm.constraint import (
+    CompileContext,
+    Constraint,
+    Guide,
+    RegularConstraint,
+    Step,
+    byte_automaton,
+    require_nonempty,
+)
+from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest
+
+
+class Composite(Constraint):
+    """What the five operators share: operands, and a repr that reads like the expression."""
+
+    @property
+    def hard(self) -> bool:  # type: ignore[override]
+        """Whether every leaf is guaranteed by an automaton."""
+        return all(part.hard for part in self.children())
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the automaton over whole texts, where every operand has one."""
+        missing = [part for part in self.children() if not hasattr(part, "to_automaton")]
+        raise TypeError(f"{missing[0] if missing else self!r} has no automaton over whole texts.")
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class All(Composite):
+    """Every operand holds; soft operands add their pulls."""
+
+    operands: tuple[Constraint, ...]
+
+    def __init__(self, *operands: Constraint) -> None:
+        """Flatten nested conjunctions, so that `a & b & c` is one `All` of three."""
+        _require_constraints("&", operands)
+        flat = itertools.chain.from_iterable(op.operands if isinstance(op, All) else (op,) for op in operands)
+        object.__setattr__(self, "operands", tuple(flat))
+
+    def children(self) -> tuple[Constraint, ...]:
+        """Return the operands."""
+        return self.operands
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Multiply the automata, add the soft channels."""
+        guides = [(part, part.compile(context)) for part in self.operands]
+        hard = [(part, guide.automaton) for part, guide in guides if guide.automaton is not None]
+        soft = [guide for _, guide in guides]
+        options = [guide.options for guide in soft if guide.options]
+        return Guide(
+            automaton=_product(hard, context) if hard else None,
+            bias=_sum_of([guide.bias for guide in soft if guide.bias]),
+            energy=_sum_of([guide.energy for guide in soft if guide.energy]),
+            reward=_sum_of([guide.reward for guide in soft if guide.reward]),
+            options=options[0] if len(options) == 1 else None,
+        )
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
+        """Return whether every hard operand holds."""
+        return all(bool(part.check(text, tokens)) for part in self.operands if part.hard)
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the intersection over whole texts."""
+        return reduce(and_, (_byte(part, self) for part in self.operands))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return {"all": [...]}."""
+        return {"all": [part.to_config() for part in self.operands]}
+
+    def __repr__(self) -> str:
+        """Show `a & b`."""
+        return " & ".join(_bracketed(part) for part in self.operands) or "All()"
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class AnyOf(Composite):
+    """At least one operand holds; all hard (a union of automata), or all energies (E = -logsumexp(-E_k))."""
+
+    operands: tuple[Constraint, ...]
+
+    def __init__(self, *operands: Constraint) -> None:
+        """Flatten nested disjunctions; refuse a mixture of hard and soft."""
+        _require_constraints("|", operands)
+        flat = tuple(itertools.chain.from_iterable(op.operands if isinstance(op, AnyOf) else (op,) for op in operands))
+        if not flat:
+            raise InvalidRequest("AnyOf() of nothing can never hold; give it at least one constraint.")
+        leaves = [leaf for part in flat for leaf in part.leaves()]
+        if len({leaf.hard for leaf in leaves}) > 1:
+            hard, soft = (next(leaf for leaf in leaves if leaf.hard is kind) for kind in (True, False))
+            raise TypeError(
+                f"{hard!r} | {soft!r} mixes a guarantee with a preference, and means neither. "
+                "Join hard constraints with hard ones, energies with energies."
+            )
+        object.__setattr__(self, "operands", flat)
+
+    def children(self) -> tuple[Constraint, ...]:
+        """Return the operands."""
+        return self.operands
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Unite the automata, or join the energies."""
+        if self.hard:
+            return Guide(automaton=reduce(or_, self._live_automata(context)))
+        energies = [part.compile(context).energy for part in self.operands]
+        if any(energy is None for energy in energies):
+            raise TypeError(f"{self!r} can be joined only where every operand is an energy.")
+
+        def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
+            return -torch.stack([-e(relaxed_BLV, step) for e in energies if e]).logsumexp(0)
+
+        return Guide(energy=energy)
+
+    def _live_automata(self, context: CompileContext) -> list[TokenAutomaton]:
+        live, dead = [], []
+        for part in self.operands:
+            try:
+                live.append(part.compile(context).automaton)
+            except Infeasible as error:
+                dead.append(str(error))
+        if not live:
+            raise Infeasible(f"None of the alternatives of {self!r} can hold. {' '.join(dead)}")
+        return [automaton for automaton in live if automaton is not None]
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
+        """Return whether some hard operand holds, or the best score of soft ones."""
+        outcomes = [part.check(text, tokens) for part in self.operands]
+        return any(map(bool, outcomes)) if self.hard else max(outcomes)
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the union over whole texts."""
+        return reduce(or_, (_byte(part, self) for part in self.operands))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return {"any": [...]}."""
+        return {"any": [part.to_config() for part in self.operands]}
+
+    def __repr__(self) -> str:
+        """Show `a | b`."""
+        return " | ".join(_bracketed(part) for part in self.operands)
+
+
+@dataclass(frozen=True, repr=False)
+class Not(Composite):
+    """The operand does not hold."""
+
+    operand: Constraint
+
+    def __post_init__(self) -> None:
+        """Refuse a soft operand."""
+        _require_constraints("~", (self.operand,))
+        if not self.operand.hard:
+            raise TypeError(
+                f"~{self.operand!r}: a preference has no opposite to guarantee. Negate its strength instead."
+            )
+
+    def children(self) -> tuple[Constraint, ...]:
+        """Return the one operand."""
+        return (self.operand,)
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Complement the automaton, relative to well-formed canvases."""
+        try:
+            automaton = self.operand.compile(context).automaton
+        except Infeasible:
+            return Guide(automaton=TokenAutomaton.well_formed(context.vocabulary))
+        if automaton is None:
+            raise TypeError(f"{self.operand!r} claims to be hard but compiled to a guide without an automaton.")
+        return Guide(automaton=require_nonempty(~automaton, self))
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
+        """Return whether the operand does not hold."""
+        return not self.operand.check(text, tokens)
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the complement, relative to valid UTF-8."""
+        return ~_byte(self.operand, self)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return {"not": ...}."""
+        return {"not": self.operand.to_config()}
+
+    def __repr__(self) -> str:
+        """Show `~a`."""
+        return f"~{_bracketed(self.operand)}"
+
+
+class _Weighted(Composite):
+    """A soft operand whose bias and energy are multiplied by a weight that may depend on the step."""
+
+    operand: Constraint
+
+    def weight(self, step: Step) -> float:
+        """Return the multiplier at this step."""
+        raise TypeError(f"{type(self).__name__} must define weight(step).")
+
+    def children(self) -> tuple[Constraint, ...]:
+        """Return the one operand."""
+        return (self.operand,)
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Multiply the operand's bias and energy; where the weight is 0 they are not evaluated at all."""
+        guide = self.operand.compile(context)
+        old_bias, old_energy = guide.bias, guide.energy
+
+        def bias(step: Step) -> Tensor:
+            weight = self.weight(step)
+            return weight * old_bias(step) if weight and old_bias else torch.zeros(1, 1, 1, device=context.device)
+
+        def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
+            weight = self.weight(step)
+            return weight * old_energy(relaxed_BLV, step) if weight and old_energy else 0.0 * relaxed_BLV.sum((1, 2))
+
+        return replace(guide, bias=bias if old_bias else None, energy=energy if old_energy else None)
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
+        """Return the operand's own score."""
+        return self.operand.check(text, tokens)
+
+
+@dataclass(frozen=True, repr=False)
+class Scaled(_Weighted):
+    """The operand pulls `factor` times as hard."""
+
+    factor: float
+    operand: Constraint
+
+    def __post_init__(self) -> None:
+        """Refuse a hard operand and a factor that is not a finite number."""
+        if not isinstance(self.factor, int | float) or not math.isfinite(self.factor):
+            raise TypeError(f"A constraint is scaled by a finite number, not by {self.factor!r}.")
+        for leaf in self.operand.leaves():
+            if leaf.hard:
+                raise TypeError(f"{self.factor} * {leaf!r}: a hard constraint holds or not; it has no strength.")
+
+    def weight(self, step: Step) -> float:
+        """Return the factor."""
+        return float(self.factor)
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Multiply bias, energy and reward; a factor of zero leaves no guide at all."""
+        if self.factor == 0:
+            return Guide()
+        guide = super().compile(context)
+        reward = guide.reward
+        return replace(guide, reward=(lambda texts, tokens: self.factor * reward(texts, tokens)) if reward else None)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return {"scale": factor, "of": ...}."""
+        return {"scale": self.factor, "of": self.operand.to_config()}
+
+    def __repr__(self) -> str:
+        """Show `2.0 * a`."""
+        return f"{self.factor} * {_bracketed(self.operand)}"
+
+
+@dataclass(frozen=True, repr=False)
+class During(_Weighted):
+    """The operand pulls only while progress is in [start, stop)."""
+
+    start: float
+    stop: float
+    operand: Constraint
+
+    def __post_init__(self) -> None:
+        """Refuse a hard operand and a window outside [0, 1]."""
+        for leaf in self.operand.leaves():
+            if leaf.hard:
+                raise TypeError(f"{leaf!r}.during(...): a hard constraint must be in force at every step to be kept.")
+        if not 0 <= self.start < self.stop <= 1:
+            raise InvalidRequest(f"during({self.start}, {self.stop}): give a window with 0 <= start < stop <= 1.")
+
+    def weight(self, step: Step) -> float:
+        """Return 1 inside the window, 0 outside."""
+        return float(self.start <= step.progress < self.stop)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return {"during": [start, stop], "of": ...}."""
+        return {"during": [self.start, self.stop], "of": self.operand.to_config()}
+
+    def __repr__(self) -> str:
+        """Show `a.during(0.0, 0.5)`."""
+        return f"{_bracketed(self.operand)}.during({self.start}, {self.stop})"
+
+
+def conjuncts(constraint: Constraint | None) -> list[Constraint]:
+    """Return what must hold together: the operands of a conjunction, else the constraint itself."""
+    if constraint is None:
+        return []
+    return list(constraint.children()) if isinstance(constraint, All) else [constraint]
+
+
+def _require_constraints(operator: str, operands: Sequence[Any]) -> None:
+    for operand in operands:
+        if not isinstance(operand, Constraint):
+            raise TypeError(f"{operator} joins constraints; {operand!r} is a {type(operand).__name__}.")
+
+
+def _byte(part: Constraint, whole: Constraint) -> ByteAutomaton:
+    if isinstance(part, RegularConstraint):
+        return byte_automaton(part)
+    if isinstance(part, Composite):
+        return part.to_automaton()
+    raise TypeError(f"{part!r} in {whole!r} has no automaton over whole texts.")
+
+
+def _bracketed(part: Constraint) -> str:
+    return f"({part!r})" if isinstance(part, All | AnyOf | Scaled) else repr(part)
+
+
+def _sum_of(functions: list[Callable[..., Tensor]]) -> Callable[..., Tensor] | None:
+    if not functions:
+        return None
+    return lambda *args: sum((f(*args) for f in functions[1:]), start=functions[0](*args))
+
+
+def _product(hard: list[tuple[Constraint, TokenAutomaton]], context: CompileContext) -> TokenAutomaton:
+    """Multiply smallest first; name the constraints where the product is empty or too large."""
+    hard = sorted(hard, key=lambda pair: pair[1].num_states)
+    done, product = [hard[0][0]], hard[0][1]
+    for part, automaton in hard[1:]:
+        try:
+            product = product & automaton
+        except AutomatonTooLarge as error:
+            raise AutomatonTooLarge(f"{All(*done)!r} together with {part!r} is too large: {error}") from error
+        done.append(part)
+    return product
+
+
+def from_config(config: Mapping[str, Any], path: str = "$") -> Constraint:
+    """Build a constraint from plain JSON; see `Constraint.from_config`."""
+    if not isinstance(config, Mapping):
+        raise InvalidRequest(f"{path}: expected an object like {{'constraint': 'length', ...}}, got {config!r}.")
+    if "constraint" in config:
+        fields, name = dict(config), config["constraint"]
+        if not isinstance(name, str):
+            raise InvalidRequest(f"{path}.constraint: expected a constraint's name, got {name!r}.")
+        del fields["constraint"]
+        return cast("type[Constraint]", registry.get(name)).from_fields(fields, path)
+    for keys, build in _COMPOSITES.items():
+        if set(config) == set(keys):
+            try:
+                return build(config, path)
+            except TypeError as error:
+                raise InvalidRequest(f"{path}: {error}") from error
+    raise InvalidRequest(
+        f"{path}: {sorted(config)} is no constraint. Give 'constraint', 'all', 'any', 'not', 'scale' + 'of', "
+        "or 'during' + 'of'."
+    )
+
+
+def _each(config: Mapping[str, Any], key: str, path: str) -> list[Constraint]:
+    if not isinstance(config[key], list):
+        raise InvalidRequest(f"{path}.{key}: expected a list of constraints, got {config[key]!r}.")
+    return [from_config(item, f"{path}.{key}[{i}]") for i, item in enumerate(config[key])]
+
+
+def _during(config: Mapping[str, Any], path: str) -> Constraint:
+    window = config["during"]
+    if not isinstance(window, list) or len(window) != 2:
+        raise InvalidRequest(f"{path}.during: expected [start, stop], got {window!r}.")
+    return During(window[0], window[1], from_config(config["of"], f"{path}.of"))
+
+
+_COMPOSITES: dict[tuple[str, ...], Callable[[Mapping[str, Any], str], Constraint]] = {
+    ("all",): lambda config, path: All(*_each(config, "all", path)),
+    ("any",): lambda config, path: AnyOf(*_each(config, "any", path)),
+    ("not",): lambda config, path: Not(from_config(config["not"], f"{path}.not")),
+    ("scale", "of"): lambda config, path: Scaled(config["scale"], from_config(config["of"], f"{path}.of")),
+    ("during", "of"): _during,
+}

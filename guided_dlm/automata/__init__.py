@@ -1,0 +1,7 @@
+"""Regular sets of texts (ByteAutomaton) and of canvases (TokenAutomaton), with their algebra."""
+
+from guided_dlm.automata.byte import ByteAutomaton
+from guided_dlm.automata.codepoints import CodepointSet
+from guided_dlm.automata.token import Arcs, TokenAutomaton
+
+__all__ = ["Arcs", "ByteAutomaton", "CodepointSet", "TokenAutomaton"]

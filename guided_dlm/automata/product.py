@@ -1,0 +1,108 @@
+"""Products of automata over the pairs of states that can be reached, a frontier at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guided_dlm.automata.dfa import Dfa, IntArray
+from guided_dlm.errors import AutomatonTooLarge
+
+Keep = Literal["both", "either", "left"]
+MAX_STATES = 100_000
+_DENSE_PAIRS = 1 << 27
+_BATCH_CELLS = 1 << 22
+
+
+class _Seen:
+    """The pair codes met so far: a bitmap where it fits in memory, else a sorted array."""
+
+    def __init__(self, size: int) -> None:
+        self.bitmap: NDArray[np.bool_] | None = np.zeros(size, dtype=bool) if size <= _DENSE_PAIRS else None
+        self.sorted = np.zeros(0, dtype=np.int64)
+        self.count = 0
+
+    def fresh(self, codes: IntArray) -> IntArray:
+        """Return the distinct codes not met before, and remember them."""
+        if self.bitmap is not None:
+            new = np.unique(codes[~self.bitmap[codes]])
+            self.bitmap[new] = True
+        else:
+            new = np.setdiff1d(codes, self.sorted)
+            self.sorted = np.union1d(self.sorted, new)
+        self.count += new.size
+        return new
+
+    def all(self) -> IntArray:
+        """Return every code met, sorted."""
+        return self.sorted if self.bitmap is None else np.flatnonzero(self.bitmap)
+
+
+class _Pairs:
+    """Pairs of states, coded as left * (right states + 1) + right, with a dead state last on either side."""
+
+    def __init__(self, left: Dfa, right: Dfa, keep: Keep) -> None:
+        codes = (left.column_of + 1) * (right.table.shape[1] + 2) + right.column_of + 1
+        joint, self.column_of = np.unique(codes, return_inverse=True)
+        left_column, right_column = np.divmod(joint, right.table.shape[1] + 2)
+        self.left, self.right = _padded(left)[:, left_column - 1], _padded(right)[:, right_column - 1]
+        self.left_dead, self.right_dead = left.table.shape[0], right.table.shape[0]
+        self.width, self.keep = joint.size, keep
+
+    def step(self, codes: IntArray) -> IntArray:
+        """Return the codes after each joint column, -1 where the product is dead."""
+        a, b = np.divmod(codes, self.right_dead + 1)
+        a, b = self.left[a], self.right[b]
+        live = {"both": (a < self.left_dead) & (b < self.right_dead), "left": a < self.left_dead}
+        alive = live[self.keep] if self.keep in live else (a < self.left_dead) | (b < self.right_dead)
+        return np.where(alive, a * (self.right_dead + 1) + b, -1)
+
+    def batches(self, codes: IntArray) -> Iterator[IntArray]:
+        """Split codes so that one step fits in memory."""
+        size = max(1, _BATCH_CELLS // max(1, self.width))
+        return (codes[i : i + size] for i in range(0, codes.size, size))
+
+
+def _padded(dfa: Dfa) -> IntArray:
+    """Return the table with an explicit dead state and a dead column, both last, so that -1 indexes them."""
+    states = dfa.table.shape[0]
+    padded = np.pad(dfa.table.astype(np.int64), ((0, 1), (0, 1)), constant_values=states)
+    return np.where(padded < 0, states, padded)
+
+
+def product(left: Dfa, right: Dfa, keep: Keep, max_states: int = MAX_STATES) -> Dfa:
+    """Return the product that accepts where both do, either does, or the left does and the right does not.
+
+    Raises:
+        AutomatonTooLarge: more than `max_states` pairs can be reached.
+    """
+    pairs = _Pairs(left, right, keep)
+    seen = _Seen((pairs.left_dead + 1) * (pairs.right_dead + 1))
+    waiting = [seen.fresh(np.zeros(1, dtype=np.int64))]
+    while waiting:
+        for batch in pairs.batches(waiting.pop()):
+            codes = pairs.step(batch)
+            new = seen.fresh(codes[codes >= 0])
+            if new.size:
+                waiting.append(new)
+            if seen.count > max_states:
+                raise AutomatonTooLarge(
+                    f"Combining an automaton of {pairs.left_dead} states with one of {pairs.right_dead} reaches "
+                    f"more than {max_states} pairs of states. Combine the more selective ones first, allow fewer "
+                    "characters (a wide Unicode class costs hundreds of states each time it is counted), or lift "
+                    "texts first and combine them as tokens."
+                )
+    codes = seen.all()
+    table = np.empty((codes.size, pairs.width), dtype=np.int32)
+    done = 0
+    for batch in pairs.batches(codes):
+        after = pairs.step(batch)
+        table[done : done + batch.size] = np.where(after < 0, -1, np.searchsorted(codes, after))
+        done += batch.size
+    a, b = np.divmod(codes, pairs.right_dead + 1)
+    yes_left, yes_right = np.append(left.accepting, False)[a], np.append(right.accepting, False)[b]
+    accepting = {"both": yes_left & yes_right, "either": yes_left | yes_right, "left": yes_left & ~yes_right}[keep]
+    return Dfa(table, accepting, pairs.column_of.astype(np.int64))

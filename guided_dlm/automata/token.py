@@ -1,0 +1,229 @@
+"""TokenAutomaton: a regular set of canvases, as a minimal automaton over classes of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guided_dlm.automata.dfa import DEAD, Dfa, IntArray, Mask, Table, distances, edges, normal_form
+from guided_dlm.automata.product import MAX_STATES, Keep, product
+from guided_dlm.errors import InvalidRequest, VocabularyMismatch
+from guided_dlm.vocabulary import Vocabulary
+
+
+class Arcs(NamedTuple):
+    """The distinct (source, target) pairs of an automaton and the sets of classes that lead along them.
+
+    `source`, `target`, `group` int64 `[A]`; row g of bool `groups` `[G, C]` is the set of classes of every arc with
+    group g. Unpacks as a tuple.
+    """
+
+    source: IntArray
+    target: IntArray
+    group: IntArray
+    groups: Mask
+
+
+class Roles(NamedTuple):
+    """Which tokens are text, which one ends it (None: nothing does) and which one fills the canvas after that."""
+
+    text_ids: IntArray
+    end: int | None
+    fill: int | None
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> Roles:
+        """Read the roles off a vocabulary; where there is padding but no end of text, padding plays both roles."""
+        end = vocabulary.pad_id if vocabulary.eos_id is None else vocabulary.eos_id
+        fill = end if vocabulary.pad_id is None else vocabulary.pad_id
+        text = vocabulary.is_text.copy()
+        text[[i for i in (end, fill, vocabulary.mask_id) if i is not None]] = False
+        return cls(np.flatnonzero(text), end, fill)
+
+    def close(self, dfa: Dfa) -> Dfa:
+        """Add the tail to an automaton over text tokens: end of text where it accepts, then padding to the end."""
+        if self.end is None or self.fill is None:
+            return dfa
+        tail, columns = dfa.table.shape
+        table = np.pad(dfa.table, ((0, 1), (0, 2)), constant_values=DEAD)
+        end, fill = columns, columns if self.end == self.fill else columns + 1
+        table[:-1, end][dfa.accepting] = tail
+        table[tail, fill] = tail
+        column_of = dfa.column_of.copy()
+        column_of[[self.end, self.fill]] = end, fill
+        return Dfa(table, np.append(dfa.accepting, True), column_of)
+
+
+class TokenAutomaton:
+    """An immutable set of canvases over one vocabulary: a minimal partial DFA over token classes, numbered canonically.
+
+    `transitions` int32 `[S, C]` (-1 dead), `token_class` int32 `[V]` (-1: the token is in no canvas), `accepting` bool
+    `[S]`, `start` always 0. Every state can be reached and can accept, unless the set is empty. `==` is equality of
+    languages; `& | ~ -` are intersection, union, complement within well-formed canvases, and difference.
+    """
+
+    transitions: Table
+    token_class: NDArray[np.int32]
+    accepting: Mask
+    start: int = 0
+
+    def __init__(self, dfa: Dfa, vocabulary: Vocabulary) -> None:
+        """Minimise and number an automaton whose columns are given per token id."""
+        table, accepting, column_of = normal_form(dfa, drop_dead=True)
+        self.transitions, self.token_class, self.accepting = table, column_of.astype(np.int32), accepting
+        self.vocabulary = vocabulary
+        for array in (self.transitions, self.token_class, self.accepting):
+            array.setflags(write=False)
+
+    @classmethod
+    def well_formed(cls, vocabulary: Vocabulary) -> TokenAutomaton:
+        """Return all canvases of text tokens that form valid UTF-8, then nothing or end of text and padding."""
+        from guided_dlm.automata.byte import ByteAutomaton
+
+        return ByteAutomaton.any_text().lift(vocabulary)
+
+    @classmethod
+    def count_tokens(cls, vocabulary: Vocabulary, minimum: int, maximum: int | None) -> TokenAutomaton:
+        """Return the canvases with `minimum` to `maximum` text tokens before the tail, valid UTF-8 or not.
+
+        Raises:
+            InvalidRequest: the bounds are negative or in the wrong order.
+        """
+        if minimum < 0 or (maximum is not None and maximum < minimum):
+            raise InvalidRequest(f"A number of tokens from {minimum} to {maximum} is impossible; give 0 <= min <= max.")
+        last = minimum if maximum is None else maximum
+        table = np.arange(1, last + 2, dtype=np.int32)[:, None]
+        table[last] = last if maximum is None else DEAD
+        roles = Roles.of(vocabulary)
+        column_of = np.full(len(vocabulary), -1, dtype=np.int64)
+        column_of[roles.text_ids] = 0
+        return cls(roles.close(Dfa(table, np.arange(last + 1) >= minimum, column_of)), vocabulary)
+
+    @property
+    def num_states(self) -> int:
+        """Return S, the number of states."""
+        return int(self.transitions.shape[0])
+
+    @property
+    def num_classes(self) -> int:
+        """Return C, the number of token classes."""
+        return int(self.transitions.shape[1])
+
+    @cached_property
+    def num_edges(self) -> int:
+        """Return E, the number of live (state, class) pairs."""
+        return int((self.transitions >= 0).sum())
+
+    def is_empty(self) -> bool:
+        """Say whether there is no canvas in the set."""
+        return not self.accepting.any()
+
+    def accepts(self, tokens: Sequence[int]) -> bool:
+        """Say whether the whole canvas, every position of it, is in the set."""
+        state = self.start
+        for token in tokens:
+            column = int(self.token_class[token])
+            state = DEAD if column < 0 else int(self.transitions[state, column])
+            if state == DEAD:
+                return False
+        return bool(self.accepting[state])
+
+    @cached_property
+    def distance(self) -> Table:
+        """Int32 `[S]`: the least number of tokens from each state to acceptance (over a billion if there is none)."""
+        return distances(self.transitions, self.accepting)
+
+    def feasible_lengths(self, limit: int) -> Mask:
+        """Return bool `[limit + 1]`: is there a canvas of exactly that many positions in the set."""
+        source, target = edges(self.transitions)
+        here = np.arange(self.num_states) == self.start
+        feasible = np.zeros(limit + 1, dtype=bool)
+        for length in range(limit + 1):
+            feasible[length] = (here & self.accepting).any()
+            there = np.zeros_like(here)
+            there[target[here[source]]] = True
+            here = there
+        return feasible
+
+    def arcs(self) -> Arcs:
+        """Return the distinct (source, target) pairs, each with the set of classes between them, sets shared."""
+        state, column = np.nonzero(self.transitions >= 0)
+        codes = state * self.num_states + self.transitions[state, column]
+        pairs, arc = np.unique(codes, return_inverse=True)
+        order = np.argsort(arc, kind="stable")
+        # Arcs with equally many classes have rows of equal width, so that equal sets are equal rows.
+        sizes = np.bincount(arc, minlength=pairs.size)
+        ends = np.cumsum(sizes)
+        group = np.zeros(pairs.size, dtype=np.int64)
+        groups: list[Mask] = []
+        for size in np.unique(sizes).tolist():
+            members = np.flatnonzero(sizes == size)
+            rows = column[order][ends[members][:, None] - size + np.arange(size)]
+            first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)[1:]
+            group[members] = len(groups) + kind.reshape(-1)
+            for row in rows[first]:
+                mask = np.zeros(self.num_classes, dtype=bool)
+                mask[row] = True
+                groups.append(mask)
+        stacked = np.array(groups, dtype=bool).reshape(len(groups), self.num_classes)
+        return Arcs(pairs // self.num_states, pairs % self.num_states, group, stacked)
+
+    def __and__(self, other: TokenAutomaton) -> TokenAutomaton:
+        """Return the intersection."""
+        return self.combine(other, "both")
+
+    def __or__(self, other: TokenAutomaton) -> TokenAutomaton:
+        """Return the union."""
+        return self.combine(other, "either")
+
+    def __sub__(self, other: TokenAutomaton) -> TokenAutomaton:
+        """Return the canvases of this set that are not in the other."""
+        return self.combine(other, "left")
+
+    def __invert__(self) -> TokenAutomaton:
+        """Return the well-formed canvases that are not in the set."""
+        return TokenAutomaton.well_formed(self.vocabulary) - self
+
+    def combine(self, other: TokenAutomaton, keep: Keep, max_states: int = MAX_STATES) -> TokenAutomaton:
+        """Return the canvases in both sets, in either, or in the left one only.
+
+        Raises:
+            VocabularyMismatch: the two sets are over different vocabularies.
+            AutomatonTooLarge: more than `max_states` pairs of states can be reached.
+        """
+        if not isinstance(other, TokenAutomaton):
+            return NotImplemented
+        if self.vocabulary.fingerprint != other.vocabulary.fingerprint:
+            raise VocabularyMismatch(
+                f"Automata over vocabularies of {len(self.vocabulary)} and {len(other.vocabulary)} tokens "
+                f"(fingerprints {self.vocabulary.fingerprint} and {other.vocabulary.fingerprint}) cannot be combined; "
+                "lift both with one vocabulary."
+            )
+        return TokenAutomaton(product(self._dfa, other._dfa, keep, max_states), self.vocabulary)
+
+    @property
+    def _dfa(self) -> Dfa:
+        return Dfa(self.transitions, self.accepting, self.token_class.astype(np.int64))
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether both sets hold the same canvases."""
+        if not isinstance(other, TokenAutomaton):
+            return NotImplemented
+        return self is other or self._digest == other._digest
+
+    def __hash__(self) -> int:
+        """Hash the set of canvases."""
+        return hash(self._digest)
+
+    @cached_property
+    def _digest(self) -> tuple[str, tuple[int, ...], bytes, bytes, bytes]:
+        arrays = (self.transitions.tobytes(), self.token_class.tobytes(), self.accepting.tobytes())
+        return self.vocabulary.fingerprint, self.transitions.shape, *arrays
+
+    def __repr__(self) -> str:
+        """Show the sizes."""
+        return f"TokenAutomaton({self.num_states} states, {self.num_classes} token classes, {self.num_edges} edges)"

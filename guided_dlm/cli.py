@@ -1,0 +1,220 @@
+"""The command line: `guided-dlm generate | constraints | explain | train | demo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from guided_dlm.constraint import Constraint
+from guided_dlm.errors import GuidedError, InvalidRequest
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Constrained text from diffusion language models.")
+DEFAULT_MODEL = "restaurant-words"
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one clear sentence and exit status 1, not a traceback."""
+    try:
+        app()
+    except GuidedError as error:
+        shown = f"[red]{type(error).__name__}[/red]: {escape(str(error))}"
+        Console(stderr=True, soft_wrap=True).print(shown, highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="Text to continue.")] = None,
+    model: Annotated[str, typer.Option(help="Shipped name, local folder, or Hub id.")] = DEFAULT_MODEL,
+    constraint: Annotated[list[Path] | None, typer.Option(help="A recipe.json; repeat to combine.")] = None,
+    length: Annotated[str | None, typer.Option(help="Words: 12, 8-12 or 8-.")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="A word or phrase to have; repeat.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A word or phrase to lack; repeat.")] = None,
+    regex: Annotated[str | None, typer.Option(help="A pattern the whole text matches.")] = None,
+    template: Annotated[str | None, typer.Option(help="Fixed text with blanks: 'The {1-4} is a pub .'")] = None,
+    num_samples: Annotated[int, typer.Option("-n", "--num-samples")] = 1,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Canvas of the completion, in tokens.")] = None,
+    steps: int = 32,
+    sampler: str = "confidence",
+    temperature: float = 1.0,
+    seed: int = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Write texts that satisfy every constraint given."""
+    from guided_dlm.pipeline import GuidedPipeline
+
+    wish = combine(constraint or [], length, include or [], exclude or [], regex, template)
+    out = GuidedPipeline.from_pretrained(model)(
+        prompt,
+        wish,
+        num_samples=num_samples,
+        max_new_tokens=max_new_tokens,
+        steps=steps,
+        sampler=sampler,
+        temperature=temperature,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    for text, satisfied, report in zip(out.texts, out.satisfied.tolist(), out.report, strict=True):
+        if as_json:
+            typer.echo(json.dumps({"text": text, "satisfied": satisfied, "report": report}, ensure_ascii=False))
+        else:
+            typer.echo(text if satisfied else f"{text}    [NOT SATISFIED]")
+
+
+@app.command()
+def constraints() -> None:
+    """List the constraints that are installed, and where each comes from."""
+    from guided_dlm import registry
+
+    table = Table("name", "class", "from", box=None, pad_edge=False)
+    for row in registry.describe():
+        table.add_row(row.name, row.target, f"{row.distribution} {row.version}".strip())
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command()
+def explain(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.json.")],
+    model: Annotated[str, typer.Option(help="Whose vocabulary to compile for.")] = DEFAULT_MODEL,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Canvas of the completion, in tokens.")] = None,
+) -> None:
+    """Say what a recipe compiles to and what is guaranteed, before any sampling."""
+    from guided_dlm.explain import explanation
+    from guided_dlm.pipeline import GuidedPipeline
+
+    pipeline = GuidedPipeline.from_pretrained(model)
+    length = pipeline.denoiser.capacity if max_new_tokens is None else max_new_tokens
+    if length is None:
+        raise InvalidRequest("This model has no canvas length of its own; give --max-new-tokens.")
+    table = Table("constraint", "states", "classes", "edges", "guaranteed", box=None, pad_edge=False)
+    for row in explanation(read_recipe(recipe), pipeline.context(length)):
+        sizes = ("-" if size is None else str(size) for size in (row.states, row.classes, row.edges))
+        table.add_row(escape(row.name), *sizes, row.promise)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="A .txt or .jsonl file (may end in .gz), or a datasets name.")],
+    out: Annotated[str, typer.Argument(help="The model folder to write.")],
+    validation: Annotated[str | None, typer.Option(help="Held-out text; 5 % of the data by default.")] = None,
+    objective: Annotated[str, typer.Option(help="masked, or autoregressive for a start or a judge.")] = "masked",
+    start: Annotated[str | None, typer.Option(help="A model folder to begin from.")] = None,
+    canvas: int = 64,
+    hidden_size: int = 256,
+    layers: int = 6,
+    heads: int = 4,
+    min_count: Annotated[int, typer.Option(help="Words seen less often are spelled by characters.")] = 3,
+    epochs: float = 10.0,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    dropout: float = 0.0,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints, and between validations.")] = 500,
+    seed: int = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+) -> None:
+    """Train a denoiser; writes model, tokenizer, recipe.json and training.json."""
+    from guided_dlm.training.recipe import TrainingRecipe, train
+
+    options = {name: value for name, value in locals().items() if name in TrainingRecipe.__dataclass_fields__}
+    typer.echo(json.dumps(train(TrainingRecipe(**options), resume=resume, progress=sys.stderr.isatty())))
+
+
+@app.command()
+def demo(seed: int = 0, num_samples: Annotated[int, typer.Option("-n")] = 3) -> None:
+    """Guided generation with the shipped model under several constraints."""
+    from guided_dlm.demo import run_demo
+
+    run_demo(seed=seed, num_samples=num_samples)
+
+
+def read_recipe(path: Path) -> Constraint:
+    """Read a constraint from a JSON file.
+
+    Raises:
+        InvalidRequest: there is no such file, or it is no JSON.
+    """
+    if not path.is_file():
+        raise InvalidRequest(f"There is no recipe {str(path)!r}.")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}.") from error
+    return Constraint.from_config(config)
+
+
+def combine(
+    recipes: list[Path],
+    length: str | None,
+    include: list[str],
+    exclude: list[str],
+    regex: str | None,
+    template: str | None,
+) -> Constraint | None:
+    """Return the conjunction of recipes and flags, or None without any."""
+    configs: list[dict[str, Any]] = []
+    if length is not None:
+        configs.append({"constraint": "length", "words": read_range(length)})
+    words = {name: values for name, values in (("include", include), ("exclude", exclude)) if values}
+    if words:
+        configs.append({"constraint": "words", **words})
+    if regex is not None:
+        configs.append({"constraint": "regex", "pattern": regex})
+    if template is not None:
+        configs.append({"constraint": "template", "parts": read_template(template)})
+    wishes = [read_recipe(path) for path in recipes] + [Constraint.from_config(config) for config in configs]
+    if not wishes:
+        return None
+    return wishes[0] if len(wishes) == 1 else Constraint.from_config({"all": [wish.to_config() for wish in wishes]})
+
+
+def read_range(text: str) -> list[int | None]:
+    """Read "12", "8-12" or "8-" as [min, max].
+
+    Raises:
+        InvalidRequest: it reads as none of these.
+    """
+    low, dash, high = text.partition("-")
+    if not low.isdecimal() or (high and not high.isdecimal()):
+        raise InvalidRequest(f"{text!r} is no length; write 12, 8-12 or 8- (words).")
+    return [int(low), (int(high) if high else None) if dash else int(low)]
+
+
+def read_template(text: str) -> list[Any]:
+    """Read "The {1-4} is a pub ." as fixed texts and blanks; {} is any text, {{ and }} are braces.
+
+    Raises:
+        InvalidRequest: a brace is not closed, or a blank is no length.
+    """
+    from string import Formatter
+
+    parts: list[Any] = []
+    try:
+        for fixed, blank, form, conversion in Formatter().parse(text):
+            if fixed:
+                parts.append(fixed)
+            if form or conversion:
+                raise InvalidRequest(
+                    f"--template {text!r}: a blank is {{}}, {{3}}, {{1-4}} or {{2-}}, and nothing else."
+                )
+            if blank is not None:
+                parts.append({"blank": {"words": read_range(blank)} if blank else {}})
+    except InvalidRequest:
+        raise
+    except ValueError as error:
+        raise InvalidRequest(f"--template {text!r}: {error}. Write {{{{ and }}}} for braces.") from error
+    return parts
+
+
+if __name__ == "__main__":
+    main()

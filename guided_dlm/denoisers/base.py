@@ -1,0 +1,45 @@
+"""What the sampler asks of a model: a canvas and a time in, one distribution over clean tokens per position out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided_dlm.canvas import Canvas
+from guided_dlm.processes import Process
+from guided_dlm.vocabulary import Vocabulary
+
+
+class Denoiser(ABC):
+    """An adapter around a model; hides target shifts, caches and self-conditioning.
+
+    Attributes:
+        vocabulary: the model's tokens.
+        process: the corruption the model was trained to undo.
+        capacity: the most tokens that prompt and completion may have together; None for no limit.
+        tail: "scored" where the model was trained on the padding after the end of text, "free" where not.
+        closed_tail: whether every canvas of the model is text, end, padding, so that a written end settles the rest.
+        full_support: whether every writable token always has a positive probability.
+    """
+
+    vocabulary: Vocabulary
+    process: Process
+    capacity: int | None = None
+    tail: str = "scored"
+    closed_tail: bool = False
+    full_support: bool = True
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the model lives."""
+
+    @abstractmethod
+    def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """Return float logits `[B, L, V]` over clean tokens for the completion, and what to carry to the next step.
+
+        Specials other than end of text and padding are -inf. Rows do not influence each other.
+        """

@@ -1,0 +1,182 @@
+"""The project's own small denoiser: a transformer that fills masks, as a transformers `PreTrainedModel`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.configuration_utils import PretrainedConfig
+from transformers.modeling_outputs import MaskedLMOutput
+
+
+class DiffusionTransformerConfig(PretrainedConfig):
+    """Sizes and conventions of a `DiffusionTransformer`.
+
+    `causal` attends leftwards only (an autoregressive model; also the start of a diffusion model). `tail` says whether
+    the model was trained on the padding after the end of text ("scored") or not ("free"). Output position l is
+    always the prediction for token l, read from the hidden state one position before it.
+    """
+
+    model_type = "guided_dlm_transformer"
+
+    def __init__(
+        self,
+        vocab_size: int = 1024,
+        hidden_size: int = 256,
+        num_hidden_layers: int = 6,
+        num_attention_heads: int = 4,
+        intermediate_size: int = 704,
+        max_position_embeddings: int = 64,
+        causal: bool = False,
+        tail: str = "scored",
+        dropout: float = 0.0,
+        mask_token_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record the sizes; see the class docstring."""
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.max_position_embeddings = max_position_embeddings
+        self.causal = causal
+        self.tail = tail
+        self.dropout = dropout
+        self.mask_token_id = mask_token_id
+        super().__init__(**kwargs)
+
+
+def rotate(x_BHLD: Tensor, positions_BL: Tensor) -> Tensor:
+    """Apply rotary position embedding (2104.09864, eq. 34) to queries or keys `[B, H, L, D]`."""
+    half = x_BHLD.shape[-1] // 2
+    frequency = 10_000.0 ** (-torch.arange(half, device=x_BHLD.device, dtype=torch.float32) / half)
+    angle = positions_BL[:, None, :, None].float() * frequency
+    cos, sin = angle.cos().to(x_BHLD.dtype), angle.sin().to(x_BHLD.dtype)
+    left, right = x_BHLD[..., :half], x_BHLD[..., half:]
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool, training: bool) -> Tensor:
+    """Return softmax attention `[B, H, L, D]`.
+
+    Training writes it out: on short canvases the fused kernel's backward pass takes three times as long on a CPU.
+    """
+    if not training:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=visible, is_causal=causal and visible is None
+        )
+    score = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if visible is None and causal:
+        visible = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).tril()
+    if visible is not None:
+        score = score.masked_fill(~visible, -torch.inf)
+    mixed: Tensor = score.softmax(-1).to(value.dtype) @ value
+    return mixed
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (1910.07467) that stays in the input's dtype under autocast, where torch's falls back."""
+
+    def __init__(self, width: int) -> None:
+        """Start at unit gain."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` scaled to unit root mean square over the last axis, times the gain."""
+        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
+        return x * scale.to(x.dtype) * self.weight.to(x.dtype)
+
+
+class Block(nn.Module):
+    """Pre-norm attention with normalised queries and keys, then a gated feed-forward (SwiGLU, 2002.05202)."""
+
+    def __init__(self, config: DiffusionTransformerConfig) -> None:
+        """Make the projections of one layer."""
+        super().__init__()
+        width = config.hidden_size
+        self.heads, self.causal, self.dropout = config.num_attention_heads, config.causal, config.dropout
+        self.attention_norm = RMSNorm(width)
+        self.feedforward_norm = RMSNorm(width)
+        self.query_norm = RMSNorm(width // self.heads)
+        self.key_norm = RMSNorm(width // self.heads)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.gate_up = nn.Linear(width, 2 * config.intermediate_size, bias=False)
+        self.down = nn.Linear(config.intermediate_size, width, bias=False)
+
+    def forward(self, x_BLD: Tensor, positions_BL: Tensor, visible: Tensor | None) -> Tensor:
+        """Return the next hidden states `[B, L, D]`; `visible` is a bool mask that broadcasts to `[B, H, L, L]`."""
+        B, L, D = x_BLD.shape
+        qkv = self.qkv(self.attention_norm(x_BLD)).view(B, L, 3, self.heads, D // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query = rotate(self.query_norm(query), positions_BL)
+        key = rotate(self.key_norm(key), positions_BL)
+        mixed = attend(query, key, value, visible, self.causal, self.training)
+        attended = self.out(mixed.transpose(1, 2).reshape(B, L, D))
+        x_BLD = x_BLD + F.dropout(attended, self.dropout, self.training)
+        gate, up = self.gate_up(self.feedforward_norm(x_BLD)).chunk(2, dim=-1)
+        return x_BLD + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
+
+
+class DiffusionTransformer(PreTrainedModel):
+    """Predicts every token of a canvas from the tokens that are visible.
+
+    A learned start vector stands before the canvas, and the hidden state *before* a position predicts it, as in an
+    autoregressive model; so an autoregressive checkpoint of the same shape is a valid start (2410.17891, sec. 3).
+    """
+
+    config_class = DiffusionTransformerConfig
+    config: DiffusionTransformerConfig
+    base_model_prefix = "model"
+
+    def __init__(self, config: DiffusionTransformerConfig) -> None:
+        """Make the layers; the rounding head is the embedding table itself."""
+        super().__init__(config)
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.start = nn.Parameter(torch.zeros(config.hidden_size))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.final_norm = RMSNorm(config.hidden_size)
+        self.logit_scale = nn.Parameter(torch.tensor(config.hidden_size**-0.5))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5 / (2 * self.config.num_hidden_layers) ** 0.25)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=1.0)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> MaskedLMOutput:
+        """Return `logits` `[B, L, V]`: position l predicts token l.
+
+        Args:
+            input_ids: int64 `[B, L]`, unknown tokens replaced by the mask token.
+            attention_mask: `[B, L]`, 0 at left padding, which then acts as if it were not there.
+        """
+        B, L = input_ids.shape
+        start_B1D = self.start.expand(B, 1, -1)
+        tokens_BLD = self.embedding(input_ids)
+        visible = None
+        if attention_mask is None:
+            positions_BL = torch.arange(L + 1, device=input_ids.device).expand(B, -1)
+        else:
+            here_BL = attention_mask.bool()
+            # Padding impersonates the start vector, unseen: so it predicts the first token as the start would.
+            tokens_BLD = torch.where(here_BL[..., None], tokens_BLD, start_B1D)
+            positions_BL = F.pad(here_BL.long().cumsum(-1), (1, 0))
+            visible = F.pad(here_BL, (1, 0), value=True)[:, None, None, :]
+            if self.config.causal:
+                visible = visible & torch.ones(L + 1, L + 1, dtype=torch.bool, device=input_ids.device).tril()
+        x_BLD = torch.cat([start_B1D, tokens_BLD], dim=1)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, positions_BL, visible)
+        hidden_BLD = self.final_norm(x_BLD[:, :L])
+        return MaskedLMOutput(logits=F.linear(hidden_BLD, self.embedding.weight) * self.logit_scale)
+
+
+AutoConfig.register(DiffusionTransformerConfig.model_type, DiffusionTransformerConfig, exist_ok=True)
+AutoModel.register(DiffusionTransformerConfig, DiffusionTransformer, exist_ok=True)

@@ -1,0 +1,54 @@
+"""Every error this library raises on purpose, under one base class.
+
+A message says what happened, where (row, position, JSON path), and what to do.
+"""
+
+from __future__ import annotations
+
+
+class GuidedError(Exception):
+    """Base class of all errors raised on purpose by guided_dlm and its constraints."""
+
+
+class InvalidRequest(GuidedError, ValueError):
+    """An argument is out of range, of the wrong kind, or contradicts another argument."""
+
+
+class UnknownName(GuidedError, LookupError):
+    """A model, sampler or schedule name that nobody registered; the message suggests near ones."""
+
+
+class UnknownConstraint(UnknownName):
+    """A constraint name that no installed distribution registers; the message suggests near ones."""
+
+
+class DuplicateConstraint(GuidedError, ValueError):
+    """Two classes claim one constraint name and `replace=True` was not given."""
+
+
+class BrokenPlugin(GuidedError, ImportError):
+    """A registered constraint could not be imported; the message names its distribution."""
+
+
+class Infeasible(GuidedError, ValueError):
+    """No text satisfies the request in this canvas; the message names the constraints that clash."""
+
+
+class AutomatonTooLarge(GuidedError, MemoryError):
+    """An automaton outgrew its limit; the message says the size and what made it so."""
+
+
+class UnsupportedPattern(GuidedError, ValueError):
+    """A regular expression uses a construct that is not regular, or does not parse."""
+
+
+class UnsupportedSchema(GuidedError, ValueError):
+    """A JSON Schema keyword cannot be enforced; the message names it and its JSON path."""
+
+
+class VocabularyMismatch(GuidedError, ValueError):
+    """Two objects compiled for different vocabularies were combined."""
+
+
+class NotSerializable(GuidedError, TypeError):
+    """A constraint holds something that plain JSON cannot name."""

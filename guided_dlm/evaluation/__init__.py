@@ -1,0 +1,1 @@
+"""Figures about generated text: fluency under a judge, length, diversity."""

@@ -1,0 +1,285 @@
+"""The front door: prompts and constraints in, texts and an honest report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from guided_dlm.automata import TokenAutomaton
+from guided_dlm.canvas import Canvas
+from guided_dlm.constraint import CompileContext, Constraint, Guide
+from guided_dlm.denoisers import Denoiser
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.feasibility import compile_feasible
+from guided_dlm.guidance import Truncation
+from guided_dlm.models import load_denoiser
+from guided_dlm.posterior import Posterior
+from guided_dlm.randomness import Randomness, row_seeds
+from guided_dlm.report import Output, assemble
+from guided_dlm.samplers import CommitRule, Plan, Snapshot, commit_rule, sample
+from guided_dlm.trace import Trace
+
+Constraints = Constraint | Sequence[Constraint | None] | None
+
+
+@dataclass(kw_only=True, eq=False)
+class _Run:
+    """What the batches of one call share, and what they collect."""
+
+    guides: list[Guide]
+    seeds_B: Tensor
+    prompts: list[str | None]
+    observe: Callable[[Snapshot], None] | None
+    trace: bool
+    tokens: list[Tensor] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
+    options: list[Mapping[str, float] | None] = field(default_factory=list)
+    calls: int = 0
+
+
+class GuidedPipeline:
+    """Guided generation with one model; holds no state between calls."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        """Take any denoiser; `from_pretrained` loads one by name."""
+        self.denoiser = denoiser
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str = "restaurant-words", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> GuidedPipeline:
+        """Load a shipped model by name, a local folder, or a Hub id.
+
+        Raises:
+            UnknownName: there is no such model; the message suggests the shipped ones.
+        """
+        return cls(load_denoiser(name, device, dtype))
+
+    def context(self, max_new_tokens: int) -> CompileContext:
+        """Return what constraints are compiled for: this model's vocabulary and a canvas of that many tokens."""
+        return CompileContext(vocabulary=self.denoiser.vocabulary, length=max_new_tokens, device=self.denoiser.device)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str | None] | None = None,
+        constraint: Constraints = None,
+        *,
+        num_samples: int = 1,
+        max_new_tokens: int | None = None,
+        steps: int = 32,
+        sampler: str | CommitRule = "confidence",
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | Sequence[int] = 0,
+        particles: int = 1,
+        guidance_scale: float = 1.0,
+        batch_size: int = 64,
+        progress: bool = False,
+        callback: Callable[[Snapshot], None] | None = None,
+        return_trace: bool = False,
+    ) -> Output:
+        """Generate `num_samples` completions of each prompt.
+
+        Args:
+            prompt: None, a text, or a list; the constraint reads the completion only.
+            constraint: one for all, or one per prompt.
+            num_samples: rows per prompt.
+            max_new_tokens: the completion's canvas in tokens; by default what the model has room for.
+            steps: denoising steps; with masked models at least one token is written in each.
+            sampler: a commit rule or its name.
+            temperature: 0 is the mode of each step's posterior.
+            top_k: keep this many tokens per position; the rest lose 50 nats.
+            top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats.
+            seed: one number, or one per row; a row's text depends on its own seed alone.
+            particles: 1; more arrive with particle guidance.
+            guidance_scale: 1; classifier-free guidance needs a conditional model.
+            batch_size: rows sampled at once; the result does not depend on it.
+            progress: show a progress bar.
+            callback: called with a `Snapshot` after each step of each batch.
+            return_trace: keep what each step did in `out.trace`.
+
+        Raises:
+            Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
+            InvalidRequest: an argument is out of range; the message says which and what to do.
+        """
+        truncation = Truncation(temperature=temperature, top_k=top_k, top_p=top_p)
+        rule = commit_rule(sampler, self.denoiser.process.selects)
+        _check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size)
+        _check_unavailable(particles, guidance_scale)
+        prompts = _prompts(prompt)
+        per_prompt = _per_prompt(constraint, len(prompts))
+        length = self._length(prompts, max_new_tokens)
+        rows = len(prompts) * num_samples
+        seeds_B = row_seeds(seed, rows, self.denoiser.device)
+        compiled = {c: compile_feasible(c, self.context(length)) for c in dict.fromkeys(per_prompt) if c is not None}
+        row_constraints = [c for c in per_prompt for _ in range(num_samples)]
+        run = _Run(
+            guides=[compiled[c] if c is not None else Guide() for c in row_constraints],
+            seeds_B=seeds_B,
+            prompts=[p for p in prompts for _ in range(num_samples)],
+            observe=callback,
+            trace=return_trace,
+        )
+        with tqdm(total=rows * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
+            for batch in _batches(run.guides, batch_size):
+                self._run_batch(run, batch, length, steps, rule, truncation, bar)
+        return self._output(run, row_constraints)
+
+    def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
+        vocabulary, capacity = self.denoiser.vocabulary, self.denoiser.capacity
+        longest = max((len(vocabulary.encode(p)) for p in prompts if p), default=0)
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise InvalidRequest(f"max_new_tokens={max_new_tokens} leaves an empty canvas; it must be at least 1.")
+        if capacity is None:
+            if max_new_tokens is None:
+                raise InvalidRequest("This model has no canvas length of its own; give max_new_tokens.")
+            return max_new_tokens
+        room = capacity - longest
+        if room < 1 or (max_new_tokens is not None and max_new_tokens > room):
+            raise InvalidRequest(
+                f"Prompt and completion share a canvas of {capacity} tokens; the longest prompt takes {longest} and "
+                f"max_new_tokens is {max_new_tokens}. Shorten the prompt or ask for at most {max(room, 0)} new tokens."
+            )
+        return room if max_new_tokens is None else max_new_tokens
+
+    def _run_batch(
+        self, run: _Run, batch: slice, length: int, steps: int, rule: CommitRule, truncation: Truncation, bar: Any
+    ) -> None:
+        guides = run.guides[batch]
+        canvas = Canvas.from_prompts(run.prompts[batch], self.denoiser.vocabulary, length, self.denoiser.device)
+        trace = Trace()
+        run.options.extend([None] * len(guides))
+
+        def observe(snapshot: Snapshot) -> None:
+            run.calls += 1
+            bar.update(len(guides))
+            if snapshot.at.index == 0:
+                run.options[batch] = _option_posteriors(guides, snapshot)
+            if run.trace:
+                trace.record(snapshot)
+            if run.observe is not None:
+                run.observe(snapshot)
+
+        plan = Plan(
+            denoiser=self.denoiser,
+            guide=guides[0],
+            automata=_automata(guides),
+            rule=rule,
+            randomness=Randomness(run.seeds_B[batch]),
+            steps=steps,
+            truncation=truncation,
+        )
+        run.tokens.append(sample(plan, canvas, observe).cpu())
+        run.traces.append(trace)
+
+    def _output(self, run: _Run, constraints: list[Constraint | None]) -> Output:
+        vocabulary = self.denoiser.vocabulary
+        tokens = torch.cat(run.tokens)
+        rows = tokens.tolist()
+        lengths = [vocabulary.text_length(row) for row in rows]
+        has_end = vocabulary.eos_id is not None or vocabulary.pad_id is not None
+        return assemble(
+            constraints,
+            texts=[vocabulary.decode(row) for row in rows],
+            tokens=tokens,
+            lengths=lengths,
+            truncated=[has_end and length == tokens.shape[1] for length in lengths],
+            options=run.options,
+            denoiser_calls=run.calls,
+            trace=Trace.cat(run.traces) if run.trace else None,
+        )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidRequest(f"{name}={value} must be at least 1.")
+
+
+def _check_unavailable(particles: int, guidance_scale: float) -> None:
+    if particles != 1:
+        raise InvalidRequest(f"particles={particles}: particle guidance is not available yet; use particles=1.")
+    if guidance_scale != 1.0:
+        raise InvalidRequest(
+            f"guidance_scale={guidance_scale}: classifier-free guidance needs a conditional model, and none is loaded; "
+            "use guidance_scale=1."
+        )
+
+
+def _prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:
+    prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
+    if not prompts or any(not (p is None or isinstance(p, str)) for p in prompts):
+        raise InvalidRequest(f"prompt={prompt!r}: give None, a text, or a list of at least one of these.")
+    return prompts  # type: ignore[return-value]
+
+
+def _per_prompt(constraint: Constraints, prompts: int) -> list[Constraint | None]:
+    if constraint is None or isinstance(constraint, Constraint):
+        return [constraint] * prompts
+    if not isinstance(constraint, list | tuple) or any(
+        not (c is None or isinstance(c, Constraint)) for c in constraint
+    ):
+        raise InvalidRequest(
+            f"constraint={constraint!r}: give a Constraint, or a list with one (or None) for each prompt; "
+            "Constraint.from_config reads plain JSON."
+        )
+    if len(constraint) != prompts:
+        raise InvalidRequest(f"Got {len(constraint)} constraints for {prompts} prompts; give one, or one per prompt.")
+    return list(constraint)
+
+
+def _soft(guide: Guide) -> bool:
+    return guide.bias is not None or guide.energy is not None
+
+
+def _batches(guides: list[Guide], batch_size: int) -> Iterator[slice]:
+    """Yield runs of rows that one loop can carry: soft guides are per guide, automata may differ from row to row."""
+    start = 0
+    for row in range(1, len(guides) + 1):
+        full = row - start == batch_size
+        if row == len(guides) or full or _clash(guides[start], guides[row]):
+            yield slice(start, row)
+            start = row
+
+
+def _clash(a: Guide, b: Guide) -> bool:
+    mixed = (a.automaton is None) != (b.automaton is None)
+    return a is not b and (mixed or _soft(a) or _soft(b))
+
+
+def _automata(guides: list[Guide]) -> TokenAutomaton | list[TokenAutomaton] | None:
+    if all(guide is guides[0] for guide in guides):
+        return guides[0].automaton
+    automata = [guide.automaton for guide in guides]
+    return [a for a in automata if a is not None] or None
+
+
+def _option_posteriors(guides: list[Guide], snapshot: Snapshot) -> list[Mapping[str, float] | None]:
+    """Return, per row, the posterior of each option of a choice under the first step's factors.
+
+    log Z of (option and everything else) for each option, normalised; summed over tokenisations by construction.
+    """
+    found: list[Mapping[str, float] | None] = [None] * len(guides)
+    known_BL = snapshot.prediction.law.known_BL
+    for guide in dict.fromkeys(g for g in guides if g.options):
+        rows = [i for i, g in enumerate(guides) if g is guide]
+        if guide.options is None or guide.automaton is None:
+            continue
+        logits = snapshot.logits_BLV[rows]
+        joint = {text: option & guide.automaton for text, option in guide.options.items()}
+        log_z = [
+            Posterior(logits, automaton, known_BL=known_BL[rows]).log_z
+            if automaton.accepting.any()
+            else torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+            for automaton in joint.values()
+        ]
+        shares = torch.stack(log_z).softmax(0)
+        for column, row in enumerate(rows):
+            found[row] = dict(zip(joint, shares[:, column].tolist(), strict=True))
+    return found

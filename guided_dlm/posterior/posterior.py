@@ -1,0 +1,276 @@
+"""Exact inference for one denoising step: independent factors times one automaton."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided_dlm.automata import TokenAutomaton
+from guided_dlm.errors import Infeasible, InvalidRequest
+from guided_dlm.posterior.chain import (
+    LINEAR_RANGE,
+    NEVER,
+    Arithmetic,
+    Best,
+    Linear,
+    Log,
+    backward,
+    group_masses,
+    inverse_cdf,
+    walk,
+)
+from guided_dlm.posterior.factors import all_open, open_rows
+from guided_dlm.posterior.layout import Part, layout
+from guided_dlm.posterior.tables import GroupTables
+from guided_dlm.posterior.weights import class_maxima, class_weights, log_class_weights, log_maxima, log_sums
+
+
+class Posterior:
+    """The law proportional to prod_l p_l(x_l) * [x accepted], for each row of a batch (FORMULAS A).
+
+    Args:
+        logits_BLV: float `[B, L, V]`, normalised here; a position that is known ignores its logits.
+        automaton: one for all rows, or a sequence with one for each row.
+        start: int64 `[B]`, the automaton state before the first position; the automaton's start by default.
+        terminal: float `[B, S]` or `[S]` (one automaton only), the weight, at most 1, of ending in each state; by
+            default 1 in the accepting states.
+        known_BL: int64 `[B, L]`, the token where it is already decided, -1 where it is open.
+
+    Work is O(open positions * V + L * arcs); nothing of size `[B, L, V]` is made but by `marginals`. Inference is fp64
+    and exact; `sample` and `mode` raise `Infeasible` if a row has no accepted canvas at all.
+    """
+
+    def __init__(
+        self,
+        logits_BLV: Tensor,
+        automaton: TokenAutomaton | Sequence[TokenAutomaton],
+        start: Tensor | None = None,
+        terminal: Tensor | None = None,
+        known_BL: Tensor | None = None,
+    ) -> None:
+        """Run the backward pass."""
+        self.shape = logits_BLV.shape
+        self.known_BL = all_open(logits_BLV) if known_BL is None else known_BL
+        self.open_BL = self.known_BL < 0
+        self._logits = logits_BLV
+        self._logits_MV = open_rows(logits_BLV.detach(), self.open_BL)
+        self._p_MV = self._logits_MV.softmax(-1)
+        whole = automaton if isinstance(automaton, TokenAutomaton) else tuple(automaton)
+        self._layout = layout(whole, self.shape[0], logits_BLV.device)
+        self._chain = self._layout.chain
+        self._start_B = self._first_states(start)
+        self._terminal_NR = self._last_weights(terminal)
+        self._arithmetic: Arithmetic = Linear()
+        self._weights_LGR, exact = self._linear_weights()
+        self._log_z_B = self._run_backward()
+        if not exact or bool((self._log_z_B < LINEAR_RANGE).any()):
+            self._arithmetic = Log()
+            self._weights_LGR = self._log_weights(log_class_weights, log_sums)
+            self._log_z_B = self._run_backward()
+
+    @property
+    def log_z(self) -> Tensor:
+        """Log of the probability that the factors satisfy the automaton, fp64 `[B]`, differentiable in the logits.
+
+        Its gradient with respect to the logits is marginals - softmax(logits).
+        """
+        if not self._logits.requires_grad:
+            return self._log_z_B.masked_fill(self._log_z_B < NEVER / 2, -torch.inf)
+        return _LogZ.apply(self._logits, self)  # type: ignore[no-any-return]
+
+    def marginals(self) -> Tensor:
+        """Return the posterior probability of each token `[B, L, V]`, one-hot where known."""
+        onehot = torch.nn.functional.one_hot(self.known_BL.clamp_min(0), self.shape[2]).to(self._p_MV.dtype)
+        onehot[self.open_BL] = self._marginals_MV()
+        return onehot
+
+    def confidence(self, without: int | None = None) -> Tensor:
+        """Return the largest marginal `[B, L]`, leaving out one token id if asked; 1 where known."""
+        q_MV = self._marginals_MV()
+        if without is not None:
+            q_MV[:, without] = 0.0
+        return self._fill(q_MV.amax(-1), 1.0)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy of each marginal `[B, L]`, in nats; 0 where known."""
+        q_MV = self._marginals_MV()
+        return self._fill(-torch.xlogy(q_MV, q_MV).sum(-1), 0.0)
+
+    def probability(self, token: int) -> Tensor:
+        """Return the marginal of one token `[B, L]`, fp64."""
+        self._require_feasible()
+        log_q_M = self._log_p_MV[:, token].to(torch.float64, copy=True)
+        for part, here, shift_NC in zip(self._layout.parts, self._places, self._class_shifts, strict=True):
+            log_q_M[here] += shift_NC[:, part.tables.class_of_token_V[token]]
+        probability_BL = (self.known_BL == token).double()
+        probability_BL[self.open_BL] = log_q_M.exp()
+        return probability_BL
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Return one joint draw `[B, L]`, int64."""
+        uniform = torch.rand(
+            2, *self.known_BL.shape, generator=generator, dtype=torch.float64, device=self.known_BL.device
+        )
+        return self.draw(uniform[0], uniform[1])
+
+    def draw(self, path_BL: Tensor, token_BL: Tensor, where_BL: Tensor | None = None) -> Tensor:
+        """Return one joint draw `[B, L]` by inverse CDF from two sets of uniforms; -1 at open positions not asked for.
+
+        The tokens asked for come from one joint draw, so the ones left out are a witness that a completion exists.
+        """
+        self._require_feasible()
+        group_BL = walk(self._arithmetic, self._chain, self._weights_LGR, self._messages_LNR, self._start_B, path_BL)
+        wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL
+        return self._write(group_BL, wanted_BL, lambda log_q_NV, mine_BL: _draw_within(log_q_NV, token_BL[mine_BL]))
+
+    def mode(self) -> Tensor:
+        """Return the most probable canvas `[B, L]` (the best string and path)."""
+        self._require_feasible()
+        best = Best()
+        weights_LGR = self._log_weights(class_maxima, log_maxima)
+        messages_LNR, _ = backward(best, self._chain, weights_LGR, best.enter(self._terminal_NR))
+        group_BL = walk(best, self._chain, weights_LGR, messages_LNR, self._start_B, None)
+        return self._write(group_BL, self.open_BL, lambda log_q_NV, _: log_q_NV.argmax(-1))
+
+    def _first_states(self, start: Tensor | None) -> Tensor:
+        if start is None:
+            return self._chain.start_B
+        if len(self._layout.parts) > 1:
+            raise InvalidRequest("A start state needs one automaton for all rows.")
+        return start.to(self._chain.start_B)
+
+    def _last_weights(self, terminal: Tensor | None) -> Tensor:
+        if terminal is None:
+            return self._chain.accepting_N.double()[:, None].expand(-1, self._chain.columns)
+        if len(self._layout.parts) > 1:
+            raise InvalidRequest("A terminal weight needs one automaton for all rows.")
+        return terminal.double().reshape(-1, self._chain.num_states).T.expand(-1, self._chain.columns)
+
+    def _require_feasible(self) -> None:
+        dead_B = self._log_z_B < NEVER / 2
+        if bool(dead_B.any()):
+            row = int(dead_B.nonzero()[0, 0])
+            raise Infeasible(
+                f"Row {row} has no canvas of {self.shape[1]} tokens that the automaton accepts and the factors allow."
+            )
+
+    def _run_backward(self) -> Tensor:
+        terminal_NR = self._arithmetic.enter(self._terminal_NR)
+        self._messages_LNR, scales_LR = backward(self._arithmetic, self._chain, self._weights_LGR, terminal_NR)
+        at_start_B = self._messages_LNR[0][self._start_B, self._chain.column_B]
+        return (self._arithmetic.log(at_start_B) + scales_LR[0][self._chain.column_B]).clamp_min(NEVER)
+
+    @cached_property
+    def _log_p_MV(self) -> Tensor:
+        return self._logits_MV.log_softmax(-1)
+
+    @cached_property
+    def _places(self) -> list[Tensor | slice]:
+        """Which of the open positions belong to each part."""
+        if len(self._layout.parts) == 1:
+            return [slice(None)]
+        row_M = self.open_BL.nonzero()[:, 0]
+        return [torch.isin(row_M, part.rows) for part in self._layout.parts]
+
+    def _fill(self, open_M: Tensor, known: float) -> Tensor:
+        filled_BL = torch.full(self.known_BL.shape, known, dtype=open_M.dtype, device=open_M.device)
+        filled_BL[self.open_BL] = open_M
+        return filled_BL
+
+    def _linear_weights(self) -> tuple[Tensor, bool]:
+        blocks, exact = [], True
+        for part, here in zip(self._layout.parts, self._places, strict=True):
+            weight_NC, trusted = class_weights(self._p_MV[here], part.tables)
+            exact &= trusted
+            blocks.append(self._with_known(part, weight_NC.double() @ part.tables.groups_GC.T, 1.0, 0.0))
+        return self._layout.join(blocks), exact
+
+    def _log_weights(
+        self, classes: Callable[[Tensor, GroupTables], Tensor], groups: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        blocks = []
+        for part, here in zip(self._layout.parts, self._places, strict=True):
+            log_p_NV = self._log_p_MV[here].double().clamp_min(NEVER)
+            log_NG = groups(classes(log_p_NV, part.tables), part.tables.groups_GC)
+            blocks.append(self._with_known(part, log_NG, 0.0, NEVER))
+        return self._layout.join(blocks)
+
+    def _with_known(self, part: Part, open_NG: Tensor, one: float, zero: float) -> Tensor:
+        """Put the weights of open positions beside those of known tokens: `[n, L, G]`."""
+        known_nL, open_nL = self.known_BL[part.rows], self.open_BL[part.rows]
+        weight_nLG = open_NG.new_empty(*known_nL.shape, part.tables.num_groups)
+        weight_nLG[open_nL] = open_NG
+        class_N = part.tables.class_of_token_V[known_nL[~open_nL]]
+        weight_nLG[~open_nL] = torch.where(part.tables.groups_GC.T[class_N] > 0, one, zero).to(open_NG)
+        return weight_nLG
+
+    @cached_property
+    def _class_shifts(self) -> list[Tensor]:
+        """For each part, the log of what conditioning multiplies its token classes by, `[N, C + 1]`."""
+        start_NR = self._arithmetic.enter(self._chain.start_NR(self._start_B))
+        masses_LGR = group_masses(self._arithmetic, self._chain, self._weights_LGR, start_NR, self._messages_LNR)
+        return [
+            log_sums(block_nLG[self.open_BL[part.rows]], part.tables.groups_GC.T)
+            for part, block_nLG in zip(self._layout.parts, self._layout.split(masses_LGR), strict=True)
+        ]
+
+    def _marginals_MV(self) -> Tensor:
+        """Return the marginals of the open positions `[M, V]`."""
+        self._require_feasible()
+        blocks = [
+            self._block_NV(*block) for block in zip(self._layout.parts, self._places, self._class_shifts, strict=True)
+        ]
+        if len(blocks) == 1:
+            return blocks[0]
+        q_MV = torch.empty_like(self._p_MV)
+        for here, q_NV in zip(self._places, blocks, strict=True):
+            q_MV[here] = q_NV
+        return q_MV
+
+    def _block_NV(self, part: Part, here: Tensor | slice, shift_NC: Tensor) -> Tensor:
+        linear = isinstance(self._arithmetic, Linear)
+        # In linear arithmetic no live token is below 1e-36, so no factor overflows.
+        factor_NC = (shift_NC.exp() if linear else shift_NC).to(self._p_MV.dtype)
+        factor_NV = factor_NC.index_select(1, part.tables.class_of_token_V)
+        return factor_NV.mul_(self._p_MV[here]) if linear else factor_NV.add_(self._log_p_MV[here]).exp_()
+
+    def _write(self, group_BL: Tensor, wanted_BL: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Choose a token within its group at each wanted position."""
+        tokens_BL = self.known_BL.clone()
+        local_BL = group_BL - self._chain.group_offset_B[:, None]
+        for part in self._layout.parts:
+            mine_BL = torch.zeros_like(wanted_BL)
+            mine_BL[part.rows] = wanted_BL[part.rows]
+            log_p_NV = self._logits_MV[mine_BL[self.open_BL]].double()
+            member_NC = part.tables.groups_GC[local_BL[mine_BL]] > 0
+            log_q_NV = log_p_NV.masked_fill(~member_NC[:, part.tables.class_of_token_V], -torch.inf)
+            tokens_BL[mine_BL] = choose(log_q_NV, mine_BL)
+        return tokens_BL
+
+
+class _LogZ(torch.autograd.Function):
+    """log Z with its closed-form gradient, marginals - softmax(logits)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_BLV: Tensor, posterior: Posterior) -> Tensor:
+        """Return the value the backward pass already found."""
+        ctx.posterior = posterior
+        ctx.save_for_backward(logits_BLV)
+        return posterior._log_z_B.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Scale marginals - softmax by the incoming gradient `[B]`; known positions have none."""
+        (logits_BLV,) = ctx.saved_tensors
+        difference = ctx.posterior.marginals() - logits_BLV.softmax(-1)
+        difference = difference * ctx.posterior.open_BL[..., None]
+        return (grads[0][:, None, None] * difference).to(logits_BLV.dtype), None
+
+
+def _draw_within(log_q_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    best_N1 = log_q_NV.amax(-1, keepdim=True)
+    return inverse_cdf((log_q_NV - best_N1).exp(), uniform_N)[:, 0]

@@ -1,0 +1,68 @@
+"""The automaton as index tensors: arcs between states, and the token groups on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guided_dlm.automata import TokenAutomaton
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTables:
+    """One automaton's tokens, sorted into classes, and its arcs, sorted by source.
+
+    An arc joins all classes that lead from one state to another, so a chain step costs one multiply per connected
+    pair of states, however many tokens connect them. Tokens that are dead everywhere have class C, which no group has.
+    """
+
+    class_of_token_V: Tensor
+    groups_GC: Tensor
+    src_A: Tensor
+    dst_A: Tensor
+    group_A: Tensor
+    start: int
+    accepting_S: Tensor
+
+    @cached_property
+    def member_VC(self) -> Tensor:
+        """Float32 `[V, C + 1]`: 1 where a token is in a class."""
+        return torch.nn.functional.one_hot(self.class_of_token_V, self.groups_GC.shape[1]).float()
+
+    @cached_property
+    def dead_tokens(self) -> Tensor:
+        """The ids of the tokens that no arc reads."""
+        return (self.class_of_token_V == self.groups_GC.shape[1] - 1).nonzero()[:, 0]
+
+    @property
+    def num_groups(self) -> int:
+        """G, the number of distinct token sets on arcs."""
+        return len(self.groups_GC)
+
+
+@lru_cache(maxsize=128)
+def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables:
+    """Return the tables of an automaton on a device, made once."""
+    src, dst, group, groups = automaton.arcs()
+    order = np.lexsort((dst, src))
+    num_classes = automaton.num_classes
+    token_class = np.where(automaton.token_class < 0, num_classes, automaton.token_class)
+    padded = np.zeros((len(groups), num_classes + 1), dtype=np.float64)
+    padded[:, :num_classes] = np.asarray(groups, dtype=np.float64).reshape(len(groups), num_classes)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(device)
+
+    return GroupTables(
+        class_of_token_V=tensor(token_class.astype(np.int64)),
+        groups_GC=tensor(padded),
+        src_A=tensor(src[order].astype(np.int64)),
+        dst_A=tensor(dst[order].astype(np.int64)),
+        group_A=tensor(group[order].astype(np.int64)),
+        start=int(automaton.start),
+        accepting_S=tensor(automaton.accepting),
+    )

@@ -1,0 +1,71 @@
+"""From a model's factors over tokens to weights over token groups."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from guided_dlm.posterior.chain import NEVER
+from guided_dlm.posterior.tables import GroupTables
+
+SMALLEST = {torch.float32: 1e-36, torch.float64: 1e-290}  # well above the smallest normal number of the type
+MATMUL_CLASSES = 256  # beyond this many classes, adding up by index is cheaper than a matrix product
+
+
+def class_weights(p_NV: Tensor, tables: GroupTables) -> tuple[Tensor, bool]:
+    """Return the probability of each token class `[N, C + 1]`, and whether no live token's probability underflowed.
+
+    One matrix product with the 0/1 membership where the classes are few. Precision is the input's. Overwrites the
+    probabilities of dead tokens, which no arc reads, with 1: so the least of the others shows without a copy.
+    """
+    p_NV.index_fill_(1, tables.dead_tokens, 1.0)
+    classes = tables.groups_GC.shape[1]
+    if classes <= MATMUL_CLASSES:
+        weight_NC = p_NV @ tables.member_VC.to(p_NV.dtype)
+    else:
+        weight_NC = p_NV.new_zeros(len(p_NV), classes).index_add_(1, tables.class_of_token_V, p_NV)
+    return weight_NC, p_NV.numel() == 0 or bool(p_NV.amin() >= SMALLEST[p_NV.dtype])
+
+
+def log_class_weights(log_p_NV: Tensor, tables: GroupTables) -> Tensor:
+    """Return log probabilities of the token classes, fp64 `[N, C + 1]`, exact at any range; `NEVER` for none."""
+    log_p_NV = log_p_NV.double().clamp_min(NEVER)
+    best_NC = class_maxima(log_p_NV, tables)
+    index_NV = tables.class_of_token_V.expand_as(log_p_NV)
+    scaled_NV = (log_p_NV - best_NC.gather(1, index_NV)).exp_()
+    total_NC = torch.zeros_like(best_NC).index_add_(1, tables.class_of_token_V, scaled_NV)
+    return (total_NC.clamp_min_(1e-300).log_() + best_NC).clamp_min_(NEVER)
+
+
+def class_maxima(values_NV: Tensor, tables: GroupTables) -> Tensor:
+    """Return the largest value in each class `[N, C + 1]`, `NEVER` in an empty one."""
+    classes = tables.groups_GC.shape[1]
+    index_NV = tables.class_of_token_V.expand_as(values_NV)
+    return values_NV.new_full((len(values_NV), classes), NEVER).scatter_reduce_(1, index_NV, values_NV, "amax")
+
+
+def log_sums(log_NJ: Tensor, member_KJ: Tensor) -> Tensor:
+    """Return log of the sum over the members of each of K sets, fp64 `[N, K]`, exact at any range."""
+    best_N1 = log_NJ.amax(1, keepdim=True)
+    total_NK = (log_NJ - best_N1).exp() @ member_KJ.T
+    close_NK = (total_NK.log() + best_N1).clamp_min(NEVER)
+    lost_NK = total_NK < 1e-250
+    if bool(lost_NK.any()):
+        # Most of those are sets without any mass, for which the sum is right.
+        lost_NK &= (log_NJ > NEVER / 2).to(log_NJ.dtype) @ member_KJ.T > 0
+    if not bool(lost_NK.any()):
+        return close_NK
+    # Sets far below the best member of all have underflowed above: take each relative to its own best member.
+    set_P, member_P = member_KJ.nonzero(as_tuple=True)
+    own_NK = log_maxima(log_NJ, member_KJ)
+    scaled_NP = (log_NJ[:, member_P] - own_NK[:, set_P]).exp()
+    exact_NK = torch.zeros_like(own_NK).index_add_(1, set_P, scaled_NP).clamp_min(1e-300).log() + own_NK
+    return torch.where(lost_NK, exact_NK.clamp_min(NEVER), close_NK)
+
+
+def log_maxima(log_NJ: Tensor, member_KJ: Tensor) -> Tensor:
+    """Return the largest member of each of K sets `[N, K]`, `NEVER` in an empty one."""
+    set_P, member_P = member_KJ.nonzero(as_tuple=True)
+    values_NP = log_NJ[:, member_P]
+    best_NK = values_NP.new_full((len(log_NJ), len(member_KJ)), NEVER)
+    return best_NK.scatter_reduce_(1, set_P.expand_as(values_NP), values_NP, "amax")

@@ -1,0 +1,8 @@
+"""Corruption processes: how noise enters a canvas and how a step takes it out."""
+
+from guided_dlm.processes.base import Prediction, Process, Transition
+from guided_dlm.processes.gaussian import GaussianProcess
+from guided_dlm.processes.masked import MaskedProcess
+from guided_dlm.processes.uniform import UniformProcess
+
+__all__ = ["GaussianProcess", "MaskedProcess", "Prediction", "Process", "Transition", "UniformProcess"]

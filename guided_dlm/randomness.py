@@ -1,0 +1,80 @@
+"""Uniform numbers from (row seed, step, purpose, position): row i of a batch draws what row i alone draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from guided_dlm.errors import InvalidRequest
+
+
+class Purpose(IntEnum):
+    """What a uniform number is for; different purposes never share one."""
+
+    PATH = 1
+    TOKEN = 2
+    SELECTION = 3
+    TRANSITION = 4
+    START = 5
+    NOISE = 6
+    NOISE_ANGLE = 7
+    END = 8
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_STRIDE = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """Scramble int64 numbers: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    x = x + _STRIDE
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+@dataclass(frozen=True, eq=False)
+class Randomness:
+    """Counter-based uniforms for a batch: `seeds_B` int64, one per row."""
+
+    seeds_B: Tensor
+
+    def uniform(self, step: int, purpose: Purpose, width: int) -> Tensor:
+        """Return uniforms in [0, 1), fp64 `[B, width]`."""
+        counter = torch.arange(width, device=self.seeds_B.device)
+        key_B = mix(mix(self.seeds_B) + step * 64 + int(purpose))
+        bits_BW = mix(key_B[:, None] + mix(counter)[None, :])
+        return _shift_right(bits_BW, 11).double() * 2.0**-53
+
+    def normal(self, step: int, width: int) -> Tensor:
+        """Return standard normals, fp64 `[B, width]` (Box and Muller, 1958)."""
+        radius = self.uniform(step, Purpose.NOISE, width)
+        angle = self.uniform(step, Purpose.NOISE_ANGLE, width)
+        return torch.sqrt(-2.0 * torch.log1p(-radius)) * torch.cos(2.0 * math.pi * angle)
+
+
+def row_seeds(seed: int | Sequence[int], rows: int, device: torch.device) -> Tensor:
+    """Return one seed per row: the ones given, or ones derived from a single number and the row's index.
+
+    Raises:
+        InvalidRequest: a list of seeds whose length is not the number of rows.
+    """
+    if not isinstance(seed, Sequence):
+        return mix(mix(torch.tensor(_signed(int(seed) % (1 << 64)), device=device)) + torch.arange(rows, device=device))
+    if len(seed) != rows:
+        raise InvalidRequest(f"Got {len(seed)} seeds for {rows} rows (prompts x samples); give one, or one per row.")
+    return torch.tensor([_signed(int(s) % (1 << 64)) for s in seed], dtype=torch.int64, device=device)

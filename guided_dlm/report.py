@@ -1,0 +1,94 @@
+"""What is said about finished texts: each leaf is checked on the text, by code that shares nothing with the guide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided_dlm.algebra import conjuncts
+from guided_dlm.constraint import Constraint
+from guided_dlm.trace import Trace
+
+
+@dataclass(kw_only=True)
+class Output:
+    """The result of a pipeline call, one entry per row (prompts x samples).
+
+    Attributes:
+        texts: the completions, without the prompts.
+        tokens: int64 `[N, max_new_tokens]`.
+        satisfied: bool `[N]`, the constraint's boolean tree over its hard leaves, re-checked on the text.
+        report: per row, {leaf: {"satisfied", "guaranteed", "score"}}; a choice adds "posterior" over its options.
+        log_weights: float `[N]`; zero without particles.
+        truncated: bool `[N]`, True where the text filled the canvas without reaching its end.
+        denoiser_calls: how many times the model ran, summed over batches.
+        trace: what happened at each step, if asked.
+    """
+
+    texts: list[str]
+    tokens: Tensor
+    satisfied: Tensor
+    report: list[dict[str, dict[str, Any]]]
+    log_weights: Tensor
+    truncated: Tensor
+    denoiser_calls: int
+    trace: Trace | None = None
+
+    def __len__(self) -> int:
+        """Return N, the number of rows."""
+        return len(self.texts)
+
+
+def report_row(
+    constraint: Constraint | None, text: str, tokens: Sequence[int], options: Mapping[str, float] | None = None
+) -> tuple[bool, dict[str, dict[str, Any]]]:
+    """Return whether the hard tree holds on the text, and an entry per conjunct and per leaf below it.
+
+    `tokens` are the ids of the text, without its end.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for part in conjuncts(constraint):
+        entries[repr(part)] = _entry(part, text, tokens, guaranteed=part.hard)
+        for leaf in part.leaves():
+            if leaf is not part:
+                entries.setdefault(repr(leaf), _entry(leaf, text, tokens, guaranteed=False))
+        if options is not None and hasattr(part, "options"):
+            entries[repr(part)]["posterior"] = dict(options)
+    held = all(entries[repr(part)]["satisfied"] for part in conjuncts(constraint) if part.hard)
+    return held, entries
+
+
+def _entry(part: Constraint, text: str, tokens: Sequence[int], guaranteed: bool) -> dict[str, Any]:
+    outcome = part.check(text, tokens)
+    if part.hard:
+        return {"satisfied": bool(outcome), "guaranteed": guaranteed, "score": None}
+    return {"satisfied": None, "guaranteed": False, "score": float(outcome)}
+
+
+def assemble(
+    constraints: Sequence[Constraint | None],
+    texts: list[str],
+    tokens: Tensor,
+    lengths: list[int],
+    truncated: list[bool],
+    options: Sequence[Mapping[str, float] | None],
+    denoiser_calls: int,
+    trace: Trace | None,
+) -> Output:
+    """Check every text and put the output together; `lengths` says how many tokens of each row are text."""
+    ids = [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
+    rows = [report_row(*row) for row in zip(constraints, texts, ids, options, strict=True)]
+    return Output(
+        texts=texts,
+        tokens=tokens,
+        satisfied=torch.tensor([held for held, _ in rows], dtype=torch.bool),
+        report=[entries for _, entries in rows],
+        log_weights=torch.zeros(len(texts)),
+        truncated=torch.tensor(truncated, dtype=torch.bool),
+        denoiser_calls=denoiser_calls,
+        trace=trace,
+    )

@@ -1,0 +1,119 @@
+"""The sampling loop, one for every family: predict, shift, condition, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from guided_dlm.automata import TokenAutomaton
+from guided_dlm.canvas import Canvas
+from guided_dlm.constraint import Guide, Step
+from guided_dlm.denoisers import Denoiser
+from guided_dlm.guidance import Truncation, floor, shift
+from guided_dlm.posterior import Factors, Posterior
+from guided_dlm.processes import Prediction, Transition
+from guided_dlm.randomness import Randomness
+from guided_dlm.samplers.commit import CommitRule
+from guided_dlm.samplers.ending import Ending, log_scale
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Snapshot:
+    """What one step did: the canvas before and after, and the law it drew from."""
+
+    at: Transition
+    before: Canvas
+    after: Canvas
+    prediction: Prediction
+    logits_BLV: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """Everything a run depends on but the canvas: model, guide, rule and randomness.
+
+    `automata` is None, one automaton for all rows, or one for each row.
+    """
+
+    denoiser: Denoiser
+    guide: Guide
+    automata: TokenAutomaton | Sequence[TokenAutomaton] | None
+    rule: CommitRule
+    randomness: Randomness
+    steps: int
+    truncation: Truncation = field(default_factory=Truncation)
+
+
+def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> tuple[Prediction, Tensor]:
+    """Shift and condition one step's logits; also return the shifted logits."""
+    denoiser = plan.denoiser
+    step = Step(index=at.index, total=at.total, time=at.t, tokens_BL=canvas.tokens_BL)
+    known_BL, ending = denoiser.process.known(canvas), Ending.of(denoiser)
+    shifted_BLV = plan.truncation.apply(shift(logits_BLV, plan.guide, step, known_BL))
+    log_scale_B = None
+    if plan.automata is None:
+        law: Factors | Posterior = Factors(shifted_BLV, known_BL)
+    else:
+        if not denoiser.full_support:
+            writable_V = torch.from_numpy(denoiser.vocabulary.writable).to(shifted_BLV.device)
+            shifted_BLV = floor(shifted_BLV, writable_V)
+        if ending is not None and ending.is_open(known_BL):
+            shifted_BLV, log_scale_B = ending.sequential(shifted_BLV), log_scale(known_BL)
+        law = Posterior(shifted_BLV, plan.automata, known_BL=known_BL)
+    prediction = Prediction(
+        law=law,
+        randomness=plan.randomness,
+        step=at.index,
+        greedy=plan.truncation.temperature == 0,
+        pad_id=denoiser.vocabulary.pad_id,
+        log_scale_B=log_scale_B,
+    )
+    return prediction, shifted_BLV
+
+
+def advance(plan: Plan, canvas: Canvas, prediction: Prediction, at: Transition) -> Canvas:
+    """Write one step: the end of the text first where the rule wants it so, else what the rule selects."""
+    process, ending = plan.denoiser.process, Ending.of(plan.denoiser)
+    if ending is None:
+        return process.step(canvas, prediction, at, plan.rule)
+    if plan.rule.end_first and at.index == 0 and not at.last:
+        after = ending.write(canvas, prediction)
+    else:
+        after = process.step(canvas, prediction, at, plan.rule)
+    return after.close_tail(ending.end, ending.padding, process.known(after) < 0)
+
+
+def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
+    """Yield each step of a run; stops early once nothing is open."""
+    process, carry = plan.denoiser.process, None
+    canvas = process.start(canvas, plan.randomness)
+    for index in range(plan.steps):
+        if process.selects and bool((process.known(canvas) >= 0).all()):
+            return
+        at = Transition.of(index, plan.steps, process.schedule)
+        logits_BLV, carry = plan.denoiser(canvas, at.t, carry)
+        prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
+        after = advance(plan, canvas, prediction, at)
+        yield Snapshot(at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV)
+        canvas = after
+
+
+@torch.no_grad()
+def sample(plan: Plan, canvas: Canvas, observe: Callable[[Snapshot], None] | None = None) -> Tensor:
+    """Run to the end and return the clean tokens `[B, L]`: the last joint draw, whatever the family."""
+    tokens_BL = canvas.given_BL()
+    for snapshot in run(plan, canvas):
+        if observe is not None:
+            observe(snapshot)
+        if snapshot.at.last or plan.denoiser.process.selects:
+            tokens_BL = _clean(plan, snapshot)
+    return tokens_BL
+
+
+def _clean(plan: Plan, snapshot: Snapshot) -> Tensor:
+    if plan.denoiser.process.selects:
+        return snapshot.after.tokens_BL
+    return snapshot.prediction.tokens()

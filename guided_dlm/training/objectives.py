@@ -1,0 +1,91 @@
+"""Training losses, one function each: clean canvases in, a loss per canvas out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Objective = Callable[[Any, Tensor, Tensor, torch.Generator | None], Tensor]
+
+
+def cross_entropy(logits_BLV: Tensor, tokens_BL: Tensor) -> Tensor:
+    """Return the negative log-probability of each token, float32 `[B, L]`, in nats."""
+    return F.cross_entropy(logits_BLV.float().transpose(1, 2), tokens_BL, reduction="none")
+
+
+def autoregressive(model: Any, tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return -log p(text and its end) `[B]` of a causal model, in nats; the padding after the end is not counted."""
+    nll_BL = cross_entropy(model(input_ids=tokens_BL).logits, tokens_BL)
+    inside_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device) < length_B[:, None]
+    return (nll_BL * inside_BL).sum(-1)
+
+
+def _comb(rows: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Return antithetic times `[B]` in [0, 1): one draw and an even comb, in random order, so all levels are seen."""
+    offset = torch.rand((), generator=generator, device=device)
+    comb_B = (torch.arange(rows, device=device) + offset) / rows
+    return comb_B[torch.rand(rows, generator=generator, device=device).argsort()]
+
+
+def hide(size_B: Tensor, width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Hide k of the first `size_B` positions of each canvas, k uniform in 1..size.
+
+    Returns the hidden positions, bool `[B, width]`, and the weight size / k of each, `[B]`, with which the sum of their
+    cross entropies bounds -log p of these positions (2406.03736, eq. 3.8: the 1/t form of 2406.07524, less variance).
+    """
+    device = size_B.device
+    count_B = (_comb(len(size_B), generator, device) * size_B).long() + 1
+    score_BL = torch.rand(len(size_B), width, generator=generator, device=device)
+    outside_BL = torch.arange(width, device=device) >= size_B[:, None]
+    rank_BL = score_BL.masked_fill(outside_BL, 2.0).argsort(-1).argsort(-1)
+    return rank_BL < count_B[:, None], size_B / count_B
+
+
+def any_order(tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Return hidden positions and weights `[B, L]` for orders over the whole canvas, its tail like any position."""
+    hidden_BL, weight_B = hide(torch.full_like(length_B, tokens_BL.shape[1]), tokens_BL.shape[1], generator)
+    return hidden_BL, weight_B[:, None] * hidden_BL
+
+
+def length_first(tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Return hidden positions and weights `[B, L]` for orders that write the end of the text and its tail first.
+
+    This is what the default sampler does; the text is then hidden in any order. A canvas of only an end hides nothing.
+    """
+    text_B = length_B - 1
+    hidden_BL, weight_B = hide(text_B.clamp_min(1), tokens_BL.shape[1], generator)
+    hidden_BL = hidden_BL & (text_B > 0)[:, None]
+    return hidden_BL, weight_B[:, None] * hidden_BL
+
+
+def weighted_nll(model: Any, tokens_BL: Tensor, hidden_BL: Tensor, weight_BL: Tensor) -> Tensor:
+    """Return the weighted cross entropies `[B, L]` of the hidden tokens, in nats."""
+    noisy_BL = tokens_BL.masked_fill(hidden_BL, model.config.mask_token_id)
+    return cross_entropy(model(input_ids=noisy_BL).logits, tokens_BL) * weight_BL
+
+
+def length_nll(model: Any, tokens_BL: Tensor, length_B: Tensor, eos_id: int) -> Tensor:
+    """Return -log p(length) `[B]`, in nats: where the end stands, by its marginals on an empty canvas."""
+    empty_BL = torch.full_like(tokens_BL, model.config.mask_token_id)
+    log_end_BL = model(input_ids=empty_BL).logits.float().log_softmax(-1)[..., eos_id].log_softmax(-1)
+    nll_B1: Tensor = -log_end_BL.gather(1, length_B[:, None] - 1)
+    return nll_B1[:, 0]
+
+
+def masked(model: Any, tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return an estimate `[B]` of the masked-diffusion bound, in nats, tail included.
+
+    Every other canvas is hidden in any order, the others with end and tail known, as the default sampler meets them.
+    """
+    hidden_BL, weight_BL = any_order(tokens_BL, length_B, generator)
+    inner_BL, inner_weight_BL = length_first(tokens_BL, length_B, generator)
+    even_B1 = (torch.arange(len(tokens_BL), device=tokens_BL.device) % 2 == 0)[:, None]
+    hidden_BL = torch.where(even_B1, hidden_BL, inner_BL)
+    return weighted_nll(model, tokens_BL, hidden_BL, torch.where(even_B1, weight_BL, inner_weight_BL)).sum(-1)
+
+
+OBJECTIVES: dict[str, Objective] = {"autoregressive": autoregressive, "masked": masked}

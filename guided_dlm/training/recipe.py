@@ -1,0 +1,189 @@
+"""One training run from a text file to a model folder: `guided-dlm train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
+from guided_dlm.training.objectives import OBJECTIVES
+from guided_dlm.training.tokenization import build_word_tokenizer
+from guided_dlm.training.trainer import DiffusionTrainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """Everything a run depends on; written next to the model as `recipe.json`.
+
+    `data` and `validation` are text files or `datasets` names. `start` is a model folder to begin from (its tokenizer
+    comes along); an autoregressive start for a masked model is expected and works, since outputs are aligned alike.
+    """
+
+    data: str
+    out: str
+    validation: str | None = None
+    objective: str = "masked"
+    start: str | None = None
+    canvas: int = 64
+    hidden_size: int = 256
+    layers: int = 6
+    heads: int = 4
+    min_count: int = 3
+    epochs: float = 10.0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: float = 0.03
+    dropout: float = 0.0
+    save_every: int = 500
+    seed: int = 0
+    bf16: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown objective and sizes that cannot be, before anything is read."""
+        if self.objective not in OBJECTIVES:
+            raise InvalidRequest(f"There is no objective {self.objective!r}; choose one of {sorted(OBJECTIVES)}.")
+        if self.canvas < 2:
+            raise InvalidRequest(f"canvas={self.canvas} leaves no room for a token and the end of the text.")
+        counts = ("hidden_size", "layers", "heads", "min_count", "epochs", "batch_size", "learning_rate", "save_every")
+        for name in counts:
+            if not getattr(self, name) > 0:
+                raise InvalidRequest(f"{name}={getattr(self, name)} must be positive.")
+        if self.hidden_size % (2 * self.heads):
+            raise InvalidRequest(
+                f"hidden_size={self.hidden_size} does not split into {self.heads} heads of even width; change either."
+            )
+        if not 0 <= self.dropout < 1:
+            raise InvalidRequest(f"dropout={self.dropout} must be in [0, 1).")
+
+    def tails(self) -> dict[str, Any]:
+        """Return the collator's tail settings: an autoregressive loss never reads the tail."""
+        return {"full_share": 0.0, "max_tail": 0} if self.objective == "autoregressive" else {}
+
+
+def make_model(recipe: TrainingRecipe, tokenizer: Any) -> DiffusionTransformer:
+    """Return a fresh model of the recipe's size, or the start model turned to the recipe's objective."""
+    causal = recipe.objective == "autoregressive"
+    if recipe.start:
+        config = DiffusionTransformerConfig.from_pretrained(recipe.start)
+        config.causal, config.dropout, config.max_position_embeddings = causal, recipe.dropout, recipe.canvas
+        return DiffusionTransformer.from_pretrained(recipe.start, config=config, dtype=torch.float32)
+    return DiffusionTransformer(
+        DiffusionTransformerConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden_size,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            intermediate_size=64 * round(recipe.hidden_size * 8 / 3 / 64),
+            max_position_embeddings=recipe.canvas,
+            causal=causal,
+            dropout=recipe.dropout,
+            mask_token_id=tokenizer.mask_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def training_arguments(recipe: TrainingRecipe) -> TrainingArguments:
+    """Return the recipe in the words of `transformers`."""
+    return TrainingArguments(
+        output_dir=str(Path(recipe.out) / "checkpoints"),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=recipe.warmup,
+        lr_scheduler_type="cosine",
+        adam_beta2=0.98,
+        optim="adamw_torch_fused",
+        max_grad_norm=1.0,
+        bf16=recipe.bf16,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        remove_unused_columns=False,
+        logging_steps=50,
+        eval_strategy="steps",
+        eval_steps=recipe.save_every,
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        report_to=[],
+        seed=recipe.seed,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Train and save model (fp16), tokenizer, `recipe.json` and `training.json` (curves and figures) in `recipe.out`.
+
+    Raises:
+        InvalidRequest: the data or the start model is not there, no text fits, or `resume` finds no checkpoint.
+    """
+    if recipe.start and not (Path(recipe.start) / "config.json").is_file():
+        raise InvalidRequest(
+            f"There is no model to start from in {recipe.start!r}; train one first, or leave out start."
+        )
+    set_seed(recipe.seed)
+    out = Path(recipe.out)
+    texts = read_texts(recipe.data)
+    tokenizer = (
+        AutoTokenizer.from_pretrained(recipe.start) if recipe.start else build_word_tokenizer(texts, recipe.min_count)
+    )
+    examples, held_out = _split(recipe, texts, tokenizer)
+    arguments = training_arguments(recipe)
+    arguments.disable_tqdm = not progress
+    checkpoint = _last_checkpoint(out / "checkpoints") if resume else None
+    model = make_model(recipe, tokenizer)
+    trainer = DiffusionTrainer(
+        model=model,
+        held_out=held_out,
+        objective=recipe.objective,
+        pad_id=tokenizer.pad_token_id,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=CanvasCollator(tokenizer.pad_token_id, recipe.canvas, seed=recipe.seed, **recipe.tails()),
+    )
+    began = time.time()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    figures = {"seconds": time.time() - began, **trainer.evaluate()}
+    model.half().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
+    (out / "training.json").write_text(json.dumps({"figures": figures, "log": trainer.state.log_history}, indent=1))
+    return figures
+
+
+def _split(recipe: TrainingRecipe, texts: list[str], tokenizer: Any) -> tuple[list[Any], list[Any]]:
+    """Return the examples to train on and those held out."""
+    if recipe.validation:
+        held_out = read_texts(recipe.validation, split="validation")
+    else:
+        share = max(1, len(texts) // 20)
+        texts, held_out = texts[share:], texts[:share]
+    kept = [encode_texts(part, tokenizer, recipe.canvas) for part in (texts, held_out)]
+    for name, examples in zip(("train on", "validate with"), kept, strict=True):
+        if not examples:
+            raise InvalidRequest(
+                f"There is no text to {name} that fits a canvas of {recipe.canvas} tokens; give more texts or a larger "
+                "canvas."
+            )
+    return kept[0], kept[1]
+
+
+def _last_checkpoint(folder: Path) -> str:
+    found = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if found is None:
+        raise InvalidRequest(f"There is no checkpoint under {folder}; run once without --resume.")
+    return str(found)

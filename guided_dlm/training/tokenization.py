@@ -1,0 +1,32 @@
+"""Build the word-level tokenizer of a training corpus."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+SPECIALS = {"unk_token": "<unk>", "eos_token": "<eos>", "pad_token": "<pad>", "mask_token": "<mask>"}
+
+
+def build_word_tokenizer(texts: Iterable[str], min_count: int = 3) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token per word seen `min_count` times, and single characters for the rest.
+
+    Rare words are spelled character by character, so every text over the corpus's characters and printable ASCII can
+    be written, and a hard constraint may ask for a word that the corpus never had.
+    """
+    counts = Counter(word for text in texts for word in text.split())
+    # A word that begins like a continuation would be read as one; it is spelled instead.
+    common = (word for word, n in counts.items() if n >= min_count and not word.startswith("##"))
+    words = sorted(common, key=lambda w: (-counts[w], w))
+    characters = sorted({c for word in counts for c in word} | set(string.printable.strip()))
+    pieces = [*SPECIALS.values(), *words, *characters, *("##" + c for c in characters)]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    model = models.WordPiece(vocabulary, unk_token=SPECIALS["unk_token"], max_input_chars_per_word=1000)
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.decoder = decoders.WordPiece(cleanup=False)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIALS)

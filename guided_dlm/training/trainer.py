@@ -1,0 +1,94 @@
+"""Train a denoiser: a transformers `Trainer` whose loss is one of `objectives`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import Trainer
+
+from guided_dlm.denoisers.modeling import DiffusionTransformer
+from guided_dlm.training.data import CanvasCollator
+from guided_dlm.training.objectives import OBJECTIVES, Objective, any_order, length_first, length_nll, weighted_nll
+
+
+class DiffusionTrainer(Trainer):
+    """A `transformers.Trainer` (so accelerate, torchrun and resuming come with it) for the losses of `objectives`.
+
+    The loss is per token of text and end: the sum over canvases divided by the number of such tokens.
+    """
+
+    def __init__(
+        self, model: DiffusionTransformer, held_out: list[dict[str, Any]], objective: str, pad_id: int, **kwargs: Any
+    ) -> None:
+        """Take what `Trainer` takes, the held-out examples and the name of the objective."""
+        super().__init__(model=model, eval_dataset=held_out, **kwargs)
+        self._net, self._held_out, self._pad_id = model, held_out, pad_id
+        self._objective: Objective = OBJECTIVES[objective]
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the objective in nats per token of text and end."""
+        loss_B = self._objective(model, inputs["input_ids"], inputs["length"], None)
+        return loss_B.sum() / inputs["length"].sum()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return the validation figure of the objective, in nats per token, and log it."""
+        if self._net.config.causal:
+            metrics = {"eval_nll": evaluate_autoregressive(self._net, self._held_out, self._pad_id)}
+        else:
+            bound = evaluate_masked(self._net, self._held_out, self._pad_id, passes=1)
+            metrics = {f"eval_{name}": value for name, value in bound.items()}
+        self._net.train()
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+@torch.inference_mode()
+def evaluate_autoregressive(model: Any, examples: list[dict[str, Any]], pad_id: int, batch_size: int = 128) -> float:
+    """Return the mean -log p per token of text and end, in nats, under a causal model."""
+    model.eval()
+    total, count = 0.0, 0
+    longest = max(example["length"] for example in examples)
+    collate = CanvasCollator(pad_id, longest, full_share=0.0, max_tail=0)
+    for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate):  # type: ignore[arg-type]
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        total += float(OBJECTIVES["autoregressive"](model, batch["input_ids"], batch["length"], None).sum())
+        count += int(batch["length"].sum())
+    return total / count
+
+
+@torch.inference_mode()
+def evaluate_masked(
+    model: Any,
+    examples: list[dict[str, Any]],
+    pad_id: int,
+    passes: int = 4,
+    batch_size: int = 128,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Return figures on full canvases, in nats per token of text and end.
+
+    `bound` is the masked-diffusion bound on -log p(text, end), over all orders of the whole canvas: the padding's terms
+    are in the sum (they pay for knowing the length), padding is not counted as tokens. `length_first_bound` is over the
+    orders of the default sampler: where the end is, then the text in any order.
+    """
+    model.eval()
+    generator = torch.Generator(model.device).manual_seed(0)
+    collate = CanvasCollator(pad_id, model.config.max_position_embeddings, full_share=1.0)
+    loader: DataLoader[Any] = DataLoader(examples, batch_size=batch_size, collate_fn=collate)  # type: ignore[arg-type]
+    totals, count = {"bound": 0.0, "length_first_bound": 0.0}, 0
+    for _ in tqdm(range(passes), desc="bound", disable=not progress):
+        for batch in loader:
+            tokens_BL, length_B = batch["input_ids"].to(model.device), batch["length"].to(model.device)
+            for name, orders in (("bound", any_order), ("length_first_bound", length_first)):
+                noise = orders(tokens_BL, length_B, generator)
+                totals[name] += float(weighted_nll(model, tokens_BL, *noise).sum())
+            totals["length_first_bound"] += float(
+                length_nll(model, tokens_BL, length_B, model.config.eos_token_id).sum()
+            )
+            count += int(length_B.sum())
+    return {name: total / count for name, total in totals.items()}

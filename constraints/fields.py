@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,23 +12,31 @@ Range = tuple[int, int | None]
 
 
 def as_range(value: Any, where: str) -> Range | None:
-    """Return (min, max) from an int, a pair, or None; max None is open.
+    """Return (min, max) as ints, from a whole number of any type, a pair, or None; max None is open.
 
     Raises:
         InvalidRequest: not whole numbers, negative, or min > max.
     """
     if value is None:
         return None
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise InvalidRequest(f"{where}={value!r}: give a whole number or a pair (min, max).")
-    low, high = pair
-    for bound in (low,) if high is None else (low, high):
-        if not isinstance(bound, int) or isinstance(bound, bool) or bound < 0:
-            raise InvalidRequest(f"{where}={value!r}: {bound!r} is no length; give whole numbers from 0 up.")
+    pair = value if isinstance(value, list | tuple) else (value, value)
+    low, high = map(_as_count, pair) if len(pair) == 2 else (None, None)
+    if low is None or (high is None and pair[1] is not None):
+        raise InvalidRequest(
+            f"{where}={value!r}: give a whole number from 0 up, or a pair (min, max) of them; max may be None."
+        )
     if high is not None and low > high:
         raise InvalidRequest(f"{where}={value!r}: the minimum is larger than the maximum; swap them.")
     return (low, high)
+
+
+def _as_count(value: Any) -> int | None:
+    """Return a whole number from 0 up as an int, anything else as None; numpy's integers are numbers, bools are not."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        return None
+    return None if isinstance(value, bool) or count < 0 else count
 
 
 def in_range(count: int, allowed: Range | None) -> bool:
@@ -46,11 +55,13 @@ def as_texts(value: Any, where: str) -> tuple[str, ...]:
     Raises:
         InvalidRequest: a bare string, an empty list, or something that is not a text.
     """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidRequest(f"{where}={value!r}: give a list of texts, for example [{str(value)!r}].")
+    if isinstance(value, str):
+        raise InvalidRequest(f"{where}={value!r}: give a list of texts, here [{value!r}].")
+    if isinstance(value, bytes) or not isinstance(value, Sequence):
+        raise InvalidRequest(f"{where}={value!r} is no list; give a list of texts, for example ['pub'].")
     if not value:
         raise InvalidRequest(f"{where}=[] asks for nothing; leave it out or name at least one text.")
-    for item in value:
+    for index, item in enumerate(value):
         if not isinstance(item, str):
-            raise InvalidRequest(f"{where}: {item!r} is a {type(item).__name__}, not a text.")
+            raise InvalidRequest(f"{where}[{index}]={item!r} is not a text; write it in quotes.")
     return tuple(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from constraints.fields import Range, as_range, in_range, show_range
 from guided_dlm.automata import ByteAutomaton, CodepointSet, TokenAutomaton
 from guided_dlm.constraint import CompileContext, Guide, RegularConstraint, require_nonempty
-from guided_dlm.errors import InvalidRequest
+from guided_dlm.errors import Infeasible, InvalidRequest
 from guided_dlm.registry import register
 
 CLOSING_QUOTES = (
@@ -73,22 +73,41 @@ class Length(RegularConstraint):
         """
         if self.tokens is not None:
             raise TypeError(f"{self!r} counts tokens and so has no automaton over whole texts.")
-        return self._over_text()
+        return reduce(and_, self.factors())
+
+    def factors(self) -> tuple[ByteAutomaton, ...]:
+        """Return one counter for each of words, characters and sentences that is constrained."""
+        counters = ((_words, self.words), (_characters, self.characters), (_sentences, self.sentences))
+        return tuple(build(allowed) for build, allowed in counters if allowed is not None)
 
     def compile(self, context: CompileContext) -> Guide:
-        """Lift the counters over the text; count tokens directly."""
-        automaton = self._over_text().lift(context.vocabulary)
-        if self.tokens is not None:
-            automaton = automaton & TokenAutomaton.count_tokens(context.vocabulary, *self.tokens)
+        """Lift the counters over the text; count tokens directly. No counter goes beyond what the canvas can hold."""
+        clipped = self._clipped(context)
+        automaton = TokenAutomaton.well_formed(context.vocabulary)
+        if clipped.factors():
+            automaton = super(Length, clipped).compile(context).automaton or automaton
+        if clipped.tokens is not None:
+            automaton = automaton & TokenAutomaton.count_tokens(context.vocabulary, *clipped.tokens)
         return Guide(automaton=require_nonempty(automaton, self))
 
-    def _over_text(self) -> ByteAutomaton:
-        counters = [
-            build(allowed)
-            for build, allowed in ((_words, self.words), (_characters, self.characters), (_sentences, self.sentences))
-            if allowed is not None
-        ]
-        return reduce(and_, counters) if counters else ByteAutomaton.any_text()
+    def _clipped(self, context: CompileContext) -> Length:
+        """Return the same wish for this canvas, its upper ends open where the canvas is smaller.
+
+        Raises:
+            Infeasible: a lower end is above what the canvas can hold.
+        """
+        room = context.length * max(map(len, context.vocabulary.tokens))  # bytes, so characters, words and sentences
+        changes: dict[str, Range] = {}
+        for name, most in (("tokens", context.length), ("words", room), ("characters", room), ("sentences", room)):
+            low, high = getattr(self, name) or (0, None)
+            if low > most:
+                raise Infeasible(
+                    f'"{self!r}" asks for at least {low} {name}, and a canvas of {context.length} tokens of this '
+                    f"vocabulary holds {most} at most. Ask for fewer, or raise max_new_tokens."
+                )
+            if high is not None and high > most:
+                changes[name] = (low, None)
+        return replace(self, **changes) if changes else self
 
 
 def _counter(

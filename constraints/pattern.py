@@ -9,6 +9,7 @@ from functools import reduce
 from operator import or_
 
 from constraints.fields import as_texts
+from constraints.matching import fullmatch
 from guided_dlm.automata import ByteAutomaton
 from guided_dlm.constraint import CompileContext, Guide, RegularConstraint, byte_automaton, require_nonempty
 from guided_dlm.errors import InvalidRequest
@@ -43,8 +44,8 @@ class Regex(RegularConstraint):
         return reduce(or_, (_FLAGS[flag] for flag in self.flags), 0)
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
-        """Ask Python's own `re`."""
-        return re.fullmatch(self.pattern, text, self._re_flags) is not None
+        """Match again, as `re.fullmatch` does, but never for longer than the text deserves."""
+        return fullmatch(self.pattern, text, self._re_flags)
 
     def to_automaton(self) -> ByteAutomaton:
         """Return the pattern's automaton."""

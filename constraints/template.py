@@ -102,14 +102,22 @@ class Template(RegularConstraint):
     @classmethod
     def from_fields(cls, values: Mapping[str, Any], path: str) -> Template:
         """Read {"parts": ["text", {"blank": {...}}, ...]}."""
-        if set(values) != {"parts"} or not isinstance(values["parts"], list):
-            raise InvalidRequest(f"{path}: a template takes a list 'parts', and nothing else; got {sorted(values)}.")
-        parts: list[str | Blank] = []
-        for index, part in enumerate(values["parts"]):
-            if isinstance(part, Mapping) and set(part) == {"blank"} and isinstance(part["blank"], Mapping):
-                part = build_value(Blank, part["blank"], f"{path}.parts[{index}].blank")
-            parts.append(part)
-        return build_value(cls, {"parts": parts}, path)
+        values, parts = dict(values), values.get("parts", [])
+        if not isinstance(parts, list):
+            raise InvalidRequest(f"{path}.parts: expected a list of texts and {{'blank': {{...}}}}, got {parts!r}.")
+        if "parts" in values:
+            values["parts"] = [_read_part(part, f"{path}.parts[{index}]") for index, part in enumerate(parts)]
+        return build_value(cls, values, path)
+
+
+def _read_part(part: Any, path: str) -> str | Blank:
+    if isinstance(part, str | Blank):
+        return part
+    if not isinstance(part, Mapping) or set(part) != {"blank"}:
+        raise InvalidRequest(f"{path}: expected a text or {{'blank': {{...}}}}, got {part!r}.")
+    if not isinstance(part["blank"], Mapping):
+        raise InvalidRequest(f"{path}.blank: expected an object like {{'words': 3}}, got {part['blank']!r}.")
+    return build_value(Blank, part["blank"], f"{path}.blank")
 
 
 def _ends(part: str | Blank, text: str, start: int) -> Iterator[int]:

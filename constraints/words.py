@@ -40,6 +40,9 @@ class Words(RegularConstraint):
         for name in ("include", "exclude", "only"):
             if getattr(self, name) != ():
                 object.__setattr__(self, name, as_texts(getattr(self, name), f"Words: {name}"))
+        for name in ("in_order", "ignore_case"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidRequest(f"Words: {name}={getattr(self, name)!r} must be True or False.")
         if not (self.include or self.exclude or self.only):
             raise InvalidRequest("Words() asks for nothing; give include=, exclude= or only=.")
         if any(not phrase.strip() for phrase in (*self.include, *self.exclude)):
@@ -76,7 +79,11 @@ class Words(RegularConstraint):
         return not self.only or all(any(p.fullmatch(word) for p in patterns) for word in words)
 
     def to_automaton(self) -> ByteAutomaton:
-        """Return one automaton per phrase, multiplied; all are regular expressions over the text."""
+        """Return one automaton per phrase, multiplied."""
+        return reduce(and_, self.factors())
+
+    def factors(self) -> tuple[ByteAutomaton, ...]:
+        """Return one automaton per phrase; all are regular expressions over the text."""
         wishes = []
         if self.include and self.in_order:
             wishes.append(self._compile(_anywhere(_in_order(self.include))))
@@ -85,7 +92,7 @@ class Words(RegularConstraint):
         wishes += [~self._compile(_anywhere(re.escape(phrase))) for phrase in dict.fromkeys(self.exclude)]
         if self.only:
             wishes.append(self._compile(_made_of(self.only)))
-        return reduce(and_, wishes)
+        return tuple(wishes)
 
     def _compile(self, pattern: str) -> ByteAutomaton:
         return ByteAutomaton.from_regex(pattern, self._flags)

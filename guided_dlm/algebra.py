@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_, or_
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from guided_dlm import registry
 from guided_dlm.automata import ByteAutomaton, TokenAutomaton
 from guided_dlm.constraint import (
     CompileContext,
@@ -58,22 +57,25 @@ class All(Composite):
         return self.operands
 
     def compile(self, context: CompileContext) -> Guide:
-        """Multiply the automata, add the soft channels."""
+        """Multiply the automata, add the soft channels; an empty product is for `feasibility` to explain."""
         guides = [(part, part.compile(context)) for part in self.operands]
         hard = [(part, guide.automaton) for part, guide in guides if guide.automaton is not None]
         soft = [guide for _, guide in guides]
         options = [guide.options for guide in soft if guide.options]
         return Guide(
-            automaton=_product(hard, context) if hard else None,
+            automaton=_product(hard) if hard else None,
             bias=_sum_of([guide.bias for guide in soft if guide.bias]),
             energy=_sum_of([guide.energy for guide in soft if guide.energy]),
             reward=_sum_of([guide.reward for guide in soft if guide.reward]),
             options=options[0] if len(options) == 1 else None,
         )
 
-    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
-        """Return whether every hard operand holds."""
-        return all(bool(part.check(text, tokens)) for part in self.operands if part.hard)
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
+        """Return whether every hard operand holds, or the sum of the scores where all are soft."""
+        hard = [part for part in self.operands if any(leaf.hard for leaf in part.leaves())]
+        if not hard and self.operands:
+            return sum(part.check(text, tokens) for part in self.operands)
+        return all(bool(part.check(text, tokens)) for part in hard)
 
     def to_automaton(self) -> ByteAutomaton:
         """Return the intersection over whole texts."""
@@ -106,6 +108,11 @@ class AnyOf(Composite):
             raise TypeError(
                 f"{hard!r} | {soft!r} mixes a guarantee with a preference, and means neither. "
                 "Join hard constraints with hard ones, energies with energies."
+            )
+        if timed := [part for part in flat if any(isinstance(node, During) for node in _tree(part))]:
+            raise TypeError(
+                f"{timed[0]!r} in an alternative: outside its window it would weaken the others. "
+                "Put the window around the whole, (a | b).during(...)."
             )
         object.__setattr__(self, "operands", flat)
 
@@ -205,8 +212,8 @@ class _Weighted(Composite):
 
     operand: Constraint
 
-    def weight(self, step: Step) -> float:
-        """Return the multiplier at this step."""
+    def weight(self, step: Step) -> Tensor:
+        """Return the multiplier of each row at this step, float `[B]`."""
         raise TypeError(f"{type(self).__name__} must define weight(step).")
 
     def children(self) -> tuple[Constraint, ...]:
@@ -214,17 +221,21 @@ class _Weighted(Composite):
         return (self.operand,)
 
     def compile(self, context: CompileContext) -> Guide:
-        """Multiply the operand's bias and energy; where the weight is 0 they are not evaluated at all."""
+        """Multiply the operand's bias and energy; where the weight is 0 in all rows they are not evaluated at all."""
         guide = self.operand.compile(context)
         old_bias, old_energy = guide.bias, guide.energy
 
         def bias(step: Step) -> Tensor:
-            weight = self.weight(step)
-            return weight * old_bias(step) if weight and old_bias else torch.zeros(1, 1, 1, device=context.device)
+            weight_B = self.weight(step)
+            if old_bias is None or not weight_B.any():
+                return torch.zeros(1, 1, 1, device=context.device)
+            return weight_B[:, None, None] * old_bias(step)
 
         def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
-            weight = self.weight(step)
-            return weight * old_energy(relaxed_BLV, step) if weight and old_energy else 0.0 * relaxed_BLV.sum((1, 2))
+            weight_B = self.weight(step)
+            if old_energy is None or not weight_B.any():
+                return 0.0 * relaxed_BLV.sum((1, 2))
+            return weight_B * old_energy(relaxed_BLV, step)
 
         return replace(guide, bias=bias if old_bias else None, energy=energy if old_energy else None)
 
@@ -242,15 +253,15 @@ class Scaled(_Weighted):
 
     def __post_init__(self) -> None:
         """Refuse a hard operand and a factor that is not a finite number."""
-        if not isinstance(self.factor, int | float) or not math.isfinite(self.factor):
+        if not _is_number(self.factor):
             raise TypeError(f"A constraint is scaled by a finite number, not by {self.factor!r}.")
         for leaf in self.operand.leaves():
             if leaf.hard:
                 raise TypeError(f"{self.factor} * {leaf!r}: a hard constraint holds or not; it has no strength.")
 
-    def weight(self, step: Step) -> float:
+    def weight(self, step: Step) -> Tensor:
         """Return the factor."""
-        return float(self.factor)
+        return torch.full_like(step.progress_B, self.factor)
 
     def compile(self, context: CompileContext) -> Guide:
         """Multiply bias, energy and reward; a factor of zero leaves no guide at all."""
@@ -271,7 +282,7 @@ class Scaled(_Weighted):
 
 @dataclass(frozen=True, repr=False)
 class During(_Weighted):
-    """The operand pulls only while progress is in [start, stop)."""
+    """The operand pulls only while the row's progress is in [start, stop)."""
 
     start: float
     stop: float
@@ -282,12 +293,14 @@ class During(_Weighted):
         for leaf in self.operand.leaves():
             if leaf.hard:
                 raise TypeError(f"{leaf!r}.during(...): a hard constraint must be in force at every step to be kept.")
-        if not 0 <= self.start < self.stop <= 1:
-            raise InvalidRequest(f"during({self.start}, {self.stop}): give a window with 0 <= start < stop <= 1.")
+        if not (_is_number(self.start) and _is_number(self.stop) and 0 <= self.start < self.stop <= 1):
+            raise InvalidRequest(
+                f"during({self.start!r}, {self.stop!r}): give two numbers with 0 <= start < stop <= 1."
+            )
 
-    def weight(self, step: Step) -> float:
+    def weight(self, step: Step) -> Tensor:
         """Return 1 inside the window, 0 outside."""
-        return float(self.start <= step.progress < self.stop)
+        return ((step.progress_B >= self.start) & (step.progress_B < self.stop)).float()
 
     def to_config(self) -> dict[str, Any]:
         """Return {"during": [start, stop], "of": ...}."""
@@ -308,7 +321,17 @@ def conjuncts(constraint: Constraint | None) -> list[Constraint]:
 def _require_constraints(operator: str, operands: Sequence[Any]) -> None:
     for operand in operands:
         if not isinstance(operand, Constraint):
-            raise TypeError(f"{operator} joins constraints; {operand!r} is a {type(operand).__name__}.")
+            raise TypeError(f"{operator} joins constraints; {operand!r} is none, but of type {type(operand).__name__}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _tree(constraint: Constraint) -> Iterator[Constraint]:
+    yield constraint
+    for child in constraint.children():
+        yield from _tree(child)
 
 
 def _byte(part: Constraint, whole: Constraint) -> ByteAutomaton:
@@ -329,8 +352,8 @@ def _sum_of(functions: list[Callable[..., Tensor]]) -> Callable[..., Tensor] | N
     return lambda *args: sum((f(*args) for f in functions[1:]), start=functions[0](*args))
 
 
-def _product(hard: list[tuple[Constraint, TokenAutomaton]], context: CompileContext) -> TokenAutomaton:
-    """Multiply smallest first; name the constraints where the product is empty or too large."""
+def _product(hard: list[tuple[Constraint, TokenAutomaton]]) -> TokenAutomaton:
+    """Multiply smallest first; name the constraints where the product is too large."""
     hard = sorted(hard, key=lambda pair: pair[1].num_states)
     done, product = [hard[0][0]], hard[0][1]
     for part, automaton in hard[1:]:
@@ -340,47 +363,3 @@ def _product(hard: list[tuple[Constraint, TokenAutomaton]], context: CompileCont
             raise AutomatonTooLarge(f"{All(*done)!r} together with {part!r} is too large: {error}") from error
         done.append(part)
     return product
-
-
-def from_config(config: Mapping[str, Any], path: str = "$") -> Constraint:
-    """Build a constraint from plain JSON; see `Constraint.from_config`."""
-    if not isinstance(config, Mapping):
-        raise InvalidRequest(f"{path}: expected an object like {{'constraint': 'length', ...}}, got {config!r}.")
-    if "constraint" in config:
-        fields, name = dict(config), config["constraint"]
-        if not isinstance(name, str):
-            raise InvalidRequest(f"{path}.constraint: expected a constraint's name, got {name!r}.")
-        del fields["constraint"]
-        return cast("type[Constraint]", registry.get(name)).from_fields(fields, path)
-    for keys, build in _COMPOSITES.items():
-        if set(config) == set(keys):
-            try:
-                return build(config, path)
-            except TypeError as error:
-                raise InvalidRequest(f"{path}: {error}") from error
-    raise InvalidRequest(
-        f"{path}: {sorted(config)} is no constraint. Give 'constraint', 'all', 'any', 'not', 'scale' + 'of', "
-        "or 'during' + 'of'."
-    )
-
-
-def _each(config: Mapping[str, Any], key: str, path: str) -> list[Constraint]:
-    if not isinstance(config[key], list):
-        raise InvalidRequest(f"{path}.{key}: expected a list of constraints, got {config[key]!r}.")
-    return [from_config(item, f"{path}.{key}[{i}]") for i, item in enumerate(config[key])]
-
-
-def _during(config: Mapping[str, Any], path: str) -> Constraint:
-    window = config["during"]
-    if not isinstance(window, list) or len(window) != 2:
-        raise InvalidRequest(f"{path}.during: expected [start, stop], got {window!r}.")
-    return During(window[0], window[1], from_config(config["of"], f"{path}.of"))
-
-
-_COMPOSITES: dict[tuple[str, ...], Callable[[Mapping[str, Any], str], Constraint]] = {
-    ("all",): lambda config, path: All(*_each(config, "all", path)),
-    ("any",): lambda config, path: AnyOf(*_each(config, "any", path)),
-    ("not",): lambda config, path: Not(from_config(config["not"], f"{path}.not")),
-    ("scale", "of"): lambda config, path: Scaled(config["scale"], from_config(config["of"], f"{path}.of")),
-    ("during", "of"): _during,
-}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial, reduce
+from operator import and_
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from guided_dlm.config import from_config
 from guided_dlm.constraint import Constraint
-from guided_dlm.errors import GuidedError, InvalidRequest
+from guided_dlm.errors import GuidedError, InvalidRequest, within
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Constrained text from diffusion language models.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Constrained text from diffusion language models.",
+)
 DEFAULT_MODEL = "restaurant-words"
 
 
@@ -45,13 +53,14 @@ def generate(
     sampler: str = "confidence",
     temperature: float = 1.0,
     seed: int = 0,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Write texts that satisfy every constraint given."""
     from guided_dlm.pipeline import GuidedPipeline
 
     wish = combine(constraint or [], length, include or [], exclude or [], regex, template)
-    out = GuidedPipeline.from_pretrained(model)(
+    out = GuidedPipeline.from_pretrained(model, device=device)(
         prompt,
         wish,
         num_samples=num_samples,
@@ -108,11 +117,16 @@ def train(
     validation: Annotated[str | None, typer.Option(help="Held-out text; 5 % of the data by default.")] = None,
     objective: Annotated[str, typer.Option(help="masked, or autoregressive for a start or a judge.")] = "masked",
     start: Annotated[str | None, typer.Option(help="A model folder to begin from.")] = None,
+    validation_size: Annotated[int, typer.Option(help="Held-out examples that each validation scores.")] = 1000,
     canvas: int = 64,
     hidden_size: int = 256,
     layers: int = 6,
     heads: int = 4,
-    min_count: Annotated[int, typer.Option(help="Words seen less often are spelled by characters.")] = 3,
+    record: Annotated[str | None, typer.Option(help="A field with a JSON object: learn text <-> record.")] = None,
+    tokenizer: Annotated[str, typer.Option(help="word, or bpe (byte level).")] = "word",
+    min_count: Annotated[int, typer.Option(help="word: words seen less often are spelled by characters.")] = 3,
+    vocab_size: Annotated[int, typer.Option(help="bpe: how many tokens.")] = 2048,
+    full_share: Annotated[float, typer.Option(help="Share of batches that are padded to the full canvas.")] = 0.25,
     epochs: float = 10.0,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
@@ -140,17 +154,34 @@ def read_recipe(path: Path) -> Constraint:
     """Read a constraint from a JSON file.
 
     Raises:
-        InvalidRequest: there is no such file, or it is no JSON.
+        InvalidRequest: there is no such file, it is no JSON, or a key stands twice.
     """
-    if not path.is_file():
-        raise InvalidRequest(f"There is no recipe {str(path)!r}.")
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_unique, path))
+    except GuidedError:
+        raise
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"There is no recipe {str(path)!r}; give the path of a JSON file.") from error
+    except OSError as error:
+        raise InvalidRequest(f"{path} could not be read: {error.strerror}. Give a JSON file.") from error
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}.") from error
-    return Constraint.from_config(config)
+    except RecursionError as error:
+        raise InvalidRequest(f"{path} nests too many levels deep; write it flatter.") from error
+    except ValueError as error:  # Python reads no number of more than some thousand digits
+        raise InvalidRequest(f"{path} holds a number that is too long. {str(error).partition(';')[0]}.") from error
+    return from_config(config, f"{path}: $")
+
+
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise InvalidRequest(f"{path}: the key {key!r} stands twice in one object; keep one of them.")
+        seen[key] = value
+    return seen
 
 
 def combine(
@@ -162,20 +193,20 @@ def combine(
     template: str | None,
 ) -> Constraint | None:
     """Return the conjunction of recipes and flags, or None without any."""
-    configs: list[dict[str, Any]] = []
+    configs: dict[str, dict[str, Any]] = {}
     if length is not None:
-        configs.append({"constraint": "length", "words": read_range(length)})
+        with within("--length"):
+            configs["--length"] = {"constraint": "length", "words": read_range(length)}
     words = {name: values for name, values in (("include", include), ("exclude", exclude)) if values}
     if words:
-        configs.append({"constraint": "words", **words})
+        configs[" and ".join(f"--{name}" for name in words)] = {"constraint": "words", **words}
     if regex is not None:
-        configs.append({"constraint": "regex", "pattern": regex})
+        configs["--regex"] = {"constraint": "regex", "pattern": regex}
     if template is not None:
-        configs.append({"constraint": "template", "parts": read_template(template)})
-    wishes = [read_recipe(path) for path in recipes] + [Constraint.from_config(config) for config in configs]
-    if not wishes:
-        return None
-    return wishes[0] if len(wishes) == 1 else Constraint.from_config({"all": [wish.to_config() for wish in wishes]})
+        with within(f"--template {template!r}"):
+            configs["--template"] = {"constraint": "template", "parts": read_template(template)}
+    wishes = [read_recipe(path) for path in recipes] + [from_config(config, flag) for flag, config in configs.items()]
+    return reduce(and_, wishes) if wishes else None
 
 
 def read_range(text: str) -> list[int | None]:
@@ -204,15 +235,13 @@ def read_template(text: str) -> list[Any]:
             if fixed:
                 parts.append(fixed)
             if form or conversion:
-                raise InvalidRequest(
-                    f"--template {text!r}: a blank is {{}}, {{3}}, {{1-4}} or {{2-}}, and nothing else."
-                )
+                raise InvalidRequest("a blank is {}, {3}, {1-4} or {2-}, and nothing else.")
             if blank is not None:
                 parts.append({"blank": {"words": read_range(blank)} if blank else {}})
     except InvalidRequest:
         raise
     except ValueError as error:
-        raise InvalidRequest(f"--template {text!r}: {error}. Write {{{{ and }}}} for braces.") from error
+        raise InvalidRequest(f"{error}. Write {{{{ and }}}} for braces.") from error
     return parts
 
 

@@ -10,7 +10,8 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from guided_dlm import registry
 from guided_dlm.automata import ByteAutomaton, TokenAutomaton
-from guided_dlm.errors import GuidedError, Infeasible, InvalidRequest, NotSerializable
+from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, NotSerializable, within
 from guided_dlm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -43,17 +44,27 @@ class CompileContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Where the sampler stands: step `index` of `total`, noise level `time` in [0, 1], and the canvas it looks at."""
+    """Where the sampler stands: step `index` of `total`, noise level `time` in [0, 1], and the canvas it looks at.
+
+    `open_B` is the number of positions still to write in each row, where the process writes them one by one.
+    """
 
     index: int
     total: int
     time: float
     tokens_BL: Tensor
+    open_B: Tensor | None = None
 
     @property
-    def progress(self) -> float:
-        """Share of the steps already done, in [0, 1)."""
-        return self.index / self.total
+    def progress_B(self) -> Tensor:
+        """Share of each row's steps already done, float `[B]` in [0, 1).
+
+        At least one position is written in each step, so a row that needs no more than `open_B` steps ends early.
+        """
+        total_B = torch.full(self.tokens_BL.shape[:1], float(self.total), device=self.tokens_BL.device)
+        if self.open_B is not None:
+            total_B = total_B.minimum(self.index + self.open_B.clamp_min(1).float())
+        return self.index / total_B
 
 
 Bias = Callable[[Step], Tensor]
@@ -162,7 +173,7 @@ class Constraint(ABC):
             InvalidRequest: a key is unknown or missing; the message names it and its path.
             UnknownConstraint: no installed distribution registers the name.
         """
-        from guided_dlm.algebra import from_config
+        from guided_dlm.config import from_config
 
         return from_config(config)
 
@@ -193,15 +204,33 @@ class RegularConstraint(Constraint):
     def to_automaton(self) -> ByteAutomaton:
         """Return the automaton of exactly the texts that satisfy the constraint; it knows no tokenizer."""
 
+    def factors(self) -> tuple[ByteAutomaton, ...]:
+        """Return automata that all have to accept; override where they are smaller apart than multiplied.
+
+        They are multiplied after the lift, which leaves far fewer states: no token ends inside most characters.
+        """
+        return (byte_automaton(self),)
+
     def compile(self, context: CompileContext) -> Guide:
-        """Lift the automaton to the vocabulary's tokens."""
-        return Guide(automaton=require_nonempty(byte_automaton(self).lift(context.vocabulary), self))
+        """Lift the factors to the vocabulary's tokens and multiply them, smallest first."""
+        try:
+            lifted = [factor.lift(context.vocabulary) for factor in byte_factors(self)]
+            product = reduce(and_, sorted(lifted, key=lambda automaton: automaton.num_states))
+        except AutomatonTooLarge as error:
+            raise AutomatonTooLarge(f"{self!r} is too large for exact inference. {error}") from error
+        return Guide(automaton=require_nonempty(product, self))
 
 
 @lru_cache(maxsize=256)
 def byte_automaton(constraint: RegularConstraint) -> ByteAutomaton:
     """Return the constraint's automaton, built once for equal constraints."""
     return constraint.to_automaton()
+
+
+@lru_cache(maxsize=256)
+def byte_factors(constraint: RegularConstraint) -> tuple[ByteAutomaton, ...]:
+    """Return the constraint's factors, built once for equal constraints."""
+    return constraint.factors()
 
 
 def require_nonempty(automaton: TokenAutomaton, constraint: Constraint) -> TokenAutomaton:
@@ -220,16 +249,17 @@ def build_value(cls: type[T], fields: Mapping[str, Any], path: str) -> T:
     Raises:
         InvalidRequest: a field is unknown or missing; other errors of ours gain the path.
     """
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise InvalidRequest(f"{path}: {cls.__name__} has no field {unknown[0]!r}. It takes {sorted(known)}.")
-    try:
+    known = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    unset = dataclasses.MISSING
+    required = [name for name, field in known.items() if field.default is unset and field.default_factory is unset]
+    for name in fields:
+        if name not in known:
+            raise InvalidRequest(f"{path}: {cls.__name__} has no field {name!r}. It takes {sorted(known)}.")
+    for name in required:
+        if name not in fields:
+            raise InvalidRequest(f"{path}: {cls.__name__} needs the field {name!r}. It takes {sorted(known)}.")
+    with within(path):
         return cls(**fields)
-    except GuidedError as error:
-        raise type(error)(f"{path}: {error}") from error
-    except TypeError as error:
-        raise InvalidRequest(f"{path}: {error}") from error
 
 
 def _to_json(value: Any, where: str) -> Any:

@@ -5,6 +5,9 @@ A message says what happened, where (row, position, JSON path), and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class GuidedError(Exception):
     """Base class of all errors raised on purpose by guided_dlm and its constraints."""
@@ -52,3 +55,20 @@ class VocabularyMismatch(GuidedError, ValueError):
 
 class NotSerializable(GuidedError, TypeError):
     """A constraint holds something that plain JSON cannot name."""
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Put where it happened before the message of an error of ours; a `TypeError` or `ValueError` becomes one."""
+    try:
+        yield
+    except GuidedError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"{where}: {error}") from error
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """Return the first line of a text, cut to what an error message has room for."""
+    line = text.partition("\n")[0]
+    return text if text == line[:most] else f"{line[: most - 3]}..."

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from guided_dlm.algebra import All, conjuncts
 from guided_dlm.automata import TokenAutomaton
 from guided_dlm.constraint import CompileContext, Constraint, Guide
-from guided_dlm.errors import Infeasible
+from guided_dlm.errors import AutomatonTooLarge, Infeasible
 
 
 def compile_feasible(constraint: Constraint, context: CompileContext) -> Guide:
     """Compile a constraint and make sure that some canvas of the context's length satisfies it.
 
     Raises:
-        Infeasible: none does; the message names the smallest set of constraints that clash.
+        Infeasible: none does; the message names constraints that clash, none of which could be left out.
     """
     guide = constraint.compile(context)
     if guide.automaton is None or fits(guide.automaton, context.length):
@@ -29,14 +28,25 @@ def fits(automaton: TokenAutomaton, length: int) -> bool:
 
 
 def explain_clash(hard: Sequence[Constraint], context: CompileContext) -> str:
-    """Return a sentence that names the smallest set of constraints with no common text in the canvas."""
-    where = f"in a canvas of {context.length} tokens"
-    for size in range(1, len(hard)):
-        for group in itertools.combinations(hard, size):
-            automaton = All(*group).compile(context).automaton
-            if automaton is not None and not fits(automaton, context.length):
-                return _sentence(group, where)
-    return _sentence(hard, where)
+    """Return a sentence that names constraints with no common text in the canvas, none of which could be left out.
+
+    One constraint after the other is left out for good where the rest still clash, so n constraints take n products.
+    """
+    clash = list(hard)
+    for part in hard:
+        rest = [other for other in clash if other is not part]
+        if rest and _clash(rest, context):
+            clash = rest
+    return _sentence(clash, f"in a canvas of {context.length} tokens")
+
+
+def _clash(group: Sequence[Constraint], context: CompileContext) -> bool:
+    """Return whether nothing satisfies the group; a product too large to tell counts as no."""
+    try:
+        automaton = All(*group).compile(context).automaton
+    except AutomatonTooLarge:
+        return False
+    return automaton is not None and not fits(automaton, context.length)
 
 
 def _sentence(group: Sequence[Constraint], where: str) -> str:

@@ -23,12 +23,12 @@ class Truncation:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
-        if not self.temperature >= 0:
-            raise InvalidRequest(f"temperature={self.temperature} must be 0 (the mode) or positive.")
-        if self.top_k is not None and self.top_k < 1:
-            raise InvalidRequest(f"top_k={self.top_k} must be at least 1.")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InvalidRequest(f"top_p={self.top_p} must be in (0, 1].")
+        if not _is_real(self.temperature) or not (self.temperature == 0 or 0.01 <= self.temperature <= 100):
+            raise InvalidRequest(f"temperature={self.temperature!r} must be 0 (the mode) or in [0.01, 100].")
+        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
+            raise InvalidRequest(f"top_k={self.top_k!r} must be a whole number, at least 1.")
+        if self.top_p is not None and not (_is_real(self.top_p) and 0 < self.top_p <= 1):
+            raise InvalidRequest(f"top_p={self.top_p!r} must be in (0, 1].")
 
     def apply(self, logits_BLV: Tensor) -> Tensor:
         """Return the truncated logits; temperature 0 is the caller's business (the mode, ranked at temperature 1)."""
@@ -40,6 +40,10 @@ class Truncation:
         if self.top_p is not None and self.top_p < 1:
             logits_BLV = _nucleus(logits_BLV, self.top_p)
         return logits_BLV
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def shift(logits_BLV: Tensor, guide: Guide, step: Step, known_BL: Tensor | None = None) -> Tensor:
@@ -73,7 +77,7 @@ def _relax(logits_BLV: Tensor, known_BL: Tensor | None) -> Tensor:
     if known_BL is None:
         return p_BLV
     # A model's logits at a position that is already decided mean nothing.
-    onehot_BLV = torch.nn.functional.one_hot(known_BL.clamp_min(0), p_BLV.shape[-1]).to(p_BLV.dtype)
+    onehot_BLV = torch.zeros_like(p_BLV).scatter_(-1, known_BL.clamp_min(0)[..., None], 1.0)
     return torch.where(known_BL[..., None] >= 0, onehot_BLV, p_BLV)
 
 

@@ -1,16 +1,19 @@
-"""Find a model by name: shipped with the package, a local folder, or the Hub."""
+"""Find a model by name (shipped with the package, a local folder, or the Hub) and load it onto a device."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from guided_dlm.denoisers import Denoiser
-from guided_dlm.errors import GuidedError, UnknownName
+from guided_dlm.errors import GuidedError, InvalidRequest, UnknownName, shorten
 
 WEIGHTS = Path(__file__).parent / "weights"
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def shipped() -> list[str]:
@@ -18,19 +21,25 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
 
 
-def locate(name: str) -> str:
+def locate(name: str | Path) -> str:
     """Return where to load a model from: a shipped folder, a local folder, or a Hub id with a slash.
 
     Raises:
         UnknownName: it is none of these; the message suggests the shipped models.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InvalidRequest(
+            f"A model is a shipped name, a local folder or a Hub id, not {name!r}. Shipped models: "
+            f"{', '.join(shipped())}."
+        )
+    is_path, name = not isinstance(name, str), str(name)
     if name in shipped():
         return str(WEIGHTS / name)
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise UnknownName(f"The folder {name!r} has no config.json, so it is no model. {_offer(name)}")
         return name
-    if "/" in name and not name.startswith((".", "/")) and name.count("/") == 1:
+    if not is_path and not name.startswith((".", "/")) and name.count("/") == 1:
         return name
     raise UnknownName(f"There is no model {name!r}: neither shipped nor a local folder. {_offer(name)}")
 
@@ -42,18 +51,41 @@ def _offer(name: str) -> str:
     return f"{hint}Shipped models: {', '.join(names) or 'none'}."
 
 
-def load_denoiser(name: str, device: str | torch.device, dtype: torch.dtype) -> Denoiser:
+def load_denoiser(name: str | Path, device: str | torch.device, dtype: torch.dtype) -> Denoiser:
     """Load a model and the adapter that fits it.
 
     Raises:
         UnknownName: there is no such model here and it cannot be fetched.
+        InvalidRequest: the device or number type cannot be used, or the folder holds no model that can be loaded.
     """
     from guided_dlm.denoisers.transformer import TransformerDenoiser
 
     where = locate(name)
+    _refuse_device(device)
+    if dtype not in DTYPES:
+        raise InvalidRequest(
+            f"dtype={dtype!r} is nothing a model computes in; give one of {', '.join(map(str, DTYPES))}."
+        )
     try:
         return TransformerDenoiser.from_pretrained(where, device=device, dtype=dtype)
     except GuidedError:
         raise
-    except (OSError, ValueError) as error:
-        raise UnknownName(f"The model {name!r} could not be loaded: {error} {_offer(name)}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = shorten(str(error), 300).rstrip(".")
+        if Path(where).is_dir():
+            raise InvalidRequest(f"The model in {where!r} could not be loaded: {reason}.") from error
+        raise UnknownName(
+            f"{where!r} is neither shipped nor a local folder, so it was taken as a Hub id, and could not be fetched: "
+            f"{reason}. {_offer(where)}"
+        ) from error
+
+
+def _refuse_device(device: str | torch.device) -> None:
+    """Put a number there and read it back: torch tells what is wrong with a device only on use."""
+    try:
+        torch.zeros(1, device=torch.device(device)).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        usable = "'cpu'" if here is None else f"'cpu' or '{here.type}'"
+        reason = shorten(str(error), 80).rstrip(".")
+        raise InvalidRequest(f"device={device!r} cannot be used ({reason}); this machine has {usable}.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,16 +48,25 @@ class GuidedPipeline:
 
     def __init__(self, denoiser: Denoiser) -> None:
         """Take any denoiser; `from_pretrained` loads one by name."""
+        if not isinstance(denoiser, Denoiser):
+            raise InvalidRequest(
+                f"GuidedPipeline takes a Denoiser, not {denoiser!r}; to load a model by name or from a folder, call "
+                "GuidedPipeline.from_pretrained(...)."
+            )
         self.denoiser = denoiser
 
     @classmethod
     def from_pretrained(
-        cls, name: str = "restaurant-words", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        name: str | Path = "restaurant-words",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> GuidedPipeline:
         """Load a shipped model by name, a local folder, or a Hub id.
 
         Raises:
             UnknownName: there is no such model; the message suggests the shipped ones.
+            InvalidRequest: the device or number type cannot be used here.
         """
         return cls(load_denoiser(name, device, dtype))
 
@@ -111,6 +121,8 @@ class GuidedPipeline:
         truncation = Truncation(temperature=temperature, top_k=top_k, top_p=top_p)
         rule = commit_rule(sampler, self.denoiser.process.selects)
         _check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size)
+        if max_new_tokens is not None:
+            _check_counts(max_new_tokens=max_new_tokens)
         _check_unavailable(particles, guidance_scale)
         prompts = _prompts(prompt)
         per_prompt = _per_prompt(constraint, len(prompts))
@@ -118,6 +130,7 @@ class GuidedPipeline:
         rows = len(prompts) * num_samples
         seeds_B = row_seeds(seed, rows, self.denoiser.device)
         compiled = {c: compile_feasible(c, self.context(length)) for c in dict.fromkeys(per_prompt) if c is not None}
+        _check_channels(compiled)
         row_constraints = [c for c in per_prompt for _ in range(num_samples)]
         run = _Run(
             guides=[compiled[c] if c is not None else Guide() for c in row_constraints],
@@ -129,22 +142,26 @@ class GuidedPipeline:
         with tqdm(total=rows * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
             for batch in _batches(run.guides, batch_size):
                 self._run_batch(run, batch, length, steps, rule, truncation, bar)
+                bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
         return self._output(run, row_constraints)
 
     def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
         vocabulary, capacity = self.denoiser.vocabulary, self.denoiser.capacity
         longest = max((len(vocabulary.encode(p)) for p in prompts if p), default=0)
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise InvalidRequest(f"max_new_tokens={max_new_tokens} leaves an empty canvas; it must be at least 1.")
         if capacity is None:
             if max_new_tokens is None:
                 raise InvalidRequest("This model has no canvas length of its own; give max_new_tokens.")
             return max_new_tokens
         room = capacity - longest
-        if room < 1 or (max_new_tokens is not None and max_new_tokens > room):
+        if room < 1:
+            raise InvalidRequest(
+                f"The prompt is too long: prompt and completion share a canvas of {capacity} tokens, and the longest "
+                f"prompt takes {longest}. Shorten it to at most {capacity - 1} tokens."
+            )
+        if max_new_tokens is not None and max_new_tokens > room:
             raise InvalidRequest(
                 f"Prompt and completion share a canvas of {capacity} tokens; the longest prompt takes {longest} and "
-                f"max_new_tokens is {max_new_tokens}. Shorten the prompt or ask for at most {max(room, 0)} new tokens."
+                f"max_new_tokens is {max_new_tokens}. Shorten the prompt or ask for at most {room} new tokens."
             )
         return room if max_new_tokens is None else max_new_tokens
 
@@ -198,8 +215,8 @@ class GuidedPipeline:
 
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
-        if value < 1:
-            raise InvalidRequest(f"{name}={value} must be at least 1.")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
 
 
 def _check_unavailable(particles: int, guidance_scale: float) -> None:
@@ -210,6 +227,15 @@ def _check_unavailable(particles: int, guidance_scale: float) -> None:
             f"guidance_scale={guidance_scale}: classifier-free guidance needs a conditional model, and none is loaded; "
             "use guidance_scale=1."
         )
+
+
+def _check_channels(compiled: Mapping[Constraint, Guide]) -> None:
+    for constraint, guide in compiled.items():
+        if guide.reward is not None:
+            raise InvalidRequest(
+                f"{constraint!r} scores finished texts (a reward), which needs particle guidance; that is not "
+                "available yet. Give an energy or a bias instead."
+            )
 
 
 def _prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:
@@ -276,7 +302,7 @@ def _option_posteriors(guides: list[Guide], snapshot: Snapshot) -> list[Mapping[
         log_z = [
             Posterior(logits, automaton, known_BL=known_BL[rows]).log_z
             if automaton.accepting.any()
-            else torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+            else torch.full((len(rows),), -torch.inf, dtype=torch.float64, device=logits.device)
             for automaton in joint.values()
         ]
         shares = torch.stack(log_z).softmax(0)

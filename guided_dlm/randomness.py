@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -67,14 +68,19 @@ class Randomness:
         return torch.sqrt(-2.0 * torch.log1p(-radius)) * torch.cos(2.0 * math.pi * angle)
 
 
-def row_seeds(seed: int | Sequence[int], rows: int, device: torch.device) -> Tensor:
+def row_seeds(seed: int | Iterable[int], rows: int, device: torch.device) -> Tensor:
     """Return one seed per row: the ones given, or ones derived from a single number and the row's index.
 
     Raises:
-        InvalidRequest: a list of seeds whose length is not the number of rows.
+        InvalidRequest: the seeds are no whole numbers, or there are not as many as rows.
     """
-    if not isinstance(seed, Sequence):
-        return mix(mix(torch.tensor(_signed(int(seed) % (1 << 64)), device=device)) + torch.arange(rows, device=device))
-    if len(seed) != rows:
-        raise InvalidRequest(f"Got {len(seed)} seeds for {rows} rows (prompts x samples); give one, or one per row.")
-    return torch.tensor([_signed(int(s) % (1 << 64)) for s in seed], dtype=torch.int64, device=device)
+    given = list(seed) if isinstance(seed, Iterable) and not isinstance(seed, str) else [seed]
+    try:
+        values = [_signed(operator.index(value) % (1 << 64)) for value in given]
+    except TypeError as error:
+        raise InvalidRequest(f"seed={seed!r}: give a whole number, or one for each row.") from error
+    if not isinstance(seed, Iterable):
+        return mix(mix(torch.tensor(values[0], device=device)) + torch.arange(rows, device=device))
+    if len(values) != rows:
+        raise InvalidRequest(f"Got {len(values)} seeds for {rows} rows (prompts x samples); give one, or one per row.")
+    return torch.tensor(values, dtype=torch.int64, device=device)

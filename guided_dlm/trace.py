@@ -36,13 +36,12 @@ class Trace:
         law = snapshot.prediction.law
         after = snapshot.after.tokens_BL
         written_BL = after != snapshot.before.tokens_BL
-        chosen_BLV = law.marginals().gather(-1, after[..., None])
         self.steps.append(
             TraceStep(
                 time=snapshot.at.s,
                 tokens_BL=after.cpu(),
                 written_BL=written_BL.cpu(),
-                marginal_BL=(chosen_BLV[..., 0] * written_BL).float().cpu(),
+                marginal_BL=(law.probability(after) * written_BL).float().cpu(),
                 log_z_B=snapshot.prediction.log_z.cpu(),
             )
         )

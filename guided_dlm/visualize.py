@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guided_dlm.errors import GuidedError
+from guided_dlm.errors import GuidedError, InvalidRequest
 from guided_dlm.trace import Trace
 from guided_dlm.vocabulary import Vocabulary
 
@@ -22,8 +22,20 @@ def _require_matplotlib() -> None:
         raise GuidedError("Plots need matplotlib: pip install 'guided-dlm[notebooks]'.") from error
 
 
+def _require_trace(trace: Trace, row: int = 0) -> None:
+    if not isinstance(trace, Trace) or not trace.steps:
+        got = "an empty trace" if isinstance(trace, Trace) else repr(trace)
+        raise InvalidRequest(
+            f"There is nothing to draw: got {got}. Call the pipeline with return_trace=True, and give its out.trace."
+        )
+    rows = len(trace.steps[0].tokens_BL)
+    if not -rows <= row < rows:
+        raise InvalidRequest(f"row={row}: the trace has {rows} rows; give one from 0 to {rows - 1}.")
+
+
 def written_when(trace: Trace, row: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the step at which each position was last written `[L]`, -1 for never, and its marginal then `[L]`."""
+    _require_trace(trace, row)
     length = trace.steps[0].tokens_BL.shape[1]
     step_L, marginal_L = np.full(length, -1), np.zeros(length)
     for index, step in enumerate(trace.steps):
@@ -43,6 +55,7 @@ def _pieces(trace: Trace, vocabulary: Vocabulary, row: int) -> list[str]:
 def plot_canvas(trace: Trace, vocabulary: Vocabulary, row: int = 0, ax: Axes | None = None) -> Axes:
     """Draw the canvas filling in: positions left to right, steps down, colour the written token's marginal."""
     _require_matplotlib()
+    _require_trace(trace, row)
     import matplotlib.pyplot as plt
 
     pieces = [*_pieces(trace, vocabulary, row), "end"][: trace.steps[0].tokens_BL.shape[1]]
@@ -66,6 +79,7 @@ def plot_canvas(trace: Trace, vocabulary: Vocabulary, row: int = 0, ax: Axes | N
 def plot_log_z(trace: Trace, ax: Axes | None = None) -> Axes:
     """Draw log Z over the steps, one line per row: how hard the constraint fights the model (0 is not at all)."""
     _require_matplotlib()
+    _require_trace(trace)
     import matplotlib.pyplot as plt
 
     if ax is None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guided_dlm.errors import InvalidRequest
+from guided_dlm.errors import InvalidRequest, shorten
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -131,15 +131,29 @@ class Vocabulary:
         return joined.removeprefix(b" ").decode("utf-8", errors="replace")
 
     def encode(self, text: str) -> list[int]:
-        """Return token ids of `text`, by the tokenizer where there is one, else by greedy longest match.
+        """Return token ids of a prompt, by the tokenizer where it is faithful, else by greedy longest match.
+
+        The ids spell the text, but for one leading space. Where this vocabulary cannot write its white space (a word
+        level knows single spaces between words only), each run of it becomes one space, and none stays at the ends.
 
         Raises:
             InvalidRequest: a character cannot be written with this vocabulary.
         """
-        ids = self.encoder(text) if self.encoder is not None else self._greedy(text)
-        if b"".join(self.tokens[i] for i in ids).removeprefix(b" ") != text.encode().removeprefix(b" "):
-            ids = self._greedy(text)
-        return ids
+        _refuse_surrogates(text)
+        try:
+            return self._exact(text)
+        except InvalidRequest:
+            plain = " ".join(text.split())
+            if plain == text:
+                raise
+            return self._exact(plain)
+
+    def _exact(self, text: str) -> list[int]:
+        if self.encoder is not None:
+            ids = self.encoder(text)
+            if b"".join(self.tokens[i] for i in ids).removeprefix(b" ") == text.encode().removeprefix(b" "):
+                return ids
+        return self._greedy(text)
 
     @cached_property
     def _by_bytes(self) -> dict[bytes, int]:
@@ -161,8 +175,19 @@ class Vocabulary:
             if not rest:
                 return ids
         raise InvalidRequest(
-            f"This vocabulary cannot write {text!r}: it stops at {rest.decode(errors='replace')[:20]!r}."
+            f"This vocabulary cannot write {shorten(text)!r}: it stops at {rest.decode(errors='replace')[:20]!r}. "
+            "Reword the prompt without that character."
         )
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"The text {shorten(text)!r} holds a lone surrogate at position {error.start}, which is no character. "
+            "Give valid Unicode; on a command line, UTF-8."
+        ) from error
 
 
 def _speller(spec: dict[str, Any]) -> Callable[[str], bytes]:

@@ -93,10 +93,34 @@ def test_a_split_character_is_joined_and_a_broken_one_replaced() -> None:
     assert "\N{REPLACEMENT CHARACTER}" in vocabulary.decode(halves[:-1])
 
 
-@pytest.mark.parametrize("text", ["The\nMill", "The  Mill", "The Mill "])
-def test_what_a_word_vocabulary_cannot_write_is_said(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="cannot write"):
-        vocabulary_of("word level").encode(text)
+@pytest.mark.parametrize("text", ["The\nMill", "The  Mill", "The Mill ", "  The Mill", "The\N{NO-BREAK SPACE}Mill\n"])
+@pytest.mark.parametrize("kind", ["word level", "ours"])
+def test_white_space_that_a_word_vocabulary_cannot_write_is_normalised(kind: str, text: str) -> None:
+    vocabulary = vocabulary_of(kind)
+    assert vocabulary.encode(text) == vocabulary.encode("The Mill")
+
+
+@pytest.mark.parametrize("kind", ALL_BYTES)
+@pytest.mark.parametrize("text", ["The\nMill", "The  Mill", "The Mill ", "\tThe"])
+def test_white_space_that_can_be_written_is_kept(kind: str, text: str) -> None:
+    vocabulary = vocabulary_of(kind)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_a_prompt_of_white_space_alone_is_empty_where_it_cannot_be_written() -> None:
+    assert vocabulary_of("word level").encode(" \n ") == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lone_surrogate_is_refused_in_a_sentence(kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"'The \\ud800' holds a lone surrogate at position 4"):
+        vocabulary_of(kind).encode("The \ud800")
+
+
+def test_a_long_text_is_shortened_in_the_message() -> None:
+    with pytest.raises(InvalidRequest, match=r"\.\.\.': it stops at ' \u03a9'\. Reword") as caught:
+        vocabulary_of("ours").encode("The Mill " * 100 + "\u03a9")
+    assert len(str(caught.value)) < 200
 
 
 def test_an_unknown_word_is_refused_not_replaced() -> None:

@@ -50,6 +50,6 @@ def explore(
         if len(order) > max_states:
             raise AutomatonTooLarge(
                 f"A state machine over {len(classes)} character classes reaches more than {max_states} states; the "
-                f"last one is {order[-1]!r}. Lower its counters or raise max_states."
+                f"last one is {order[-1]!r}. Lower its counters."
             )
     return np.array(rows, dtype=np.int32), np.array([accepting(state) for state in order], dtype=bool), characters

@@ -83,7 +83,7 @@ class Nfa:
         if len(self.label) > 4 * self.limit:
             raise AutomatonTooLarge(
                 f"{self.described} expands to more than {4 * self.limit} positions. Nested counted repeats multiply; "
-                "lower the counts, or raise max_states."
+                "lower the counts."
             )
         self.label.append(-1)
         self.target.append(-1)
@@ -201,7 +201,6 @@ class Subsets:
             if len(order) > self.nfa.limit or work > 50 * self.nfa.limit:
                 raise AutomatonTooLarge(
                     f"{self.nfa.described} needs more than {len(order) - 1} states once made deterministic. "
-                    "Ambiguous alternatives inside counted repeats cost most; make them exclusive, lower the counts, "
-                    "or raise max_states."
+                    "Ambiguous alternatives inside counted repeats cost most; make them exclusive or lower the counts."
                 )
         return np.array(rows, dtype=np.int32).reshape(len(rows), self.partition.size), np.array(accepting, dtype=bool)

@@ -123,6 +123,8 @@ class _Builder:
         return leave
 
     def repeat(self, least: int, most: Any, body: Any, flags: int, entry: int) -> int:
+        if body.getwidth()[1] == 0:  # anchors, or nothing at all: once says as much as a billion times
+            least, most = min(least, 1), min(most, 1)
         endless = most is _parser.MAXREPEAT
         for _ in range(least - 1 if endless else least):
             entry = self.sequence(body, flags, entry)

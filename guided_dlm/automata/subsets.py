@@ -54,6 +54,7 @@ def _subsets(
         if len(order) > max_states:
             raise AutomatonTooLarge(
                 f"A concatenation or repetition of {table.shape[0]} states needs more than {max_states} states once "
-                "made deterministic, because it is ambiguous where the parts end. Put a separator between the parts."
+                "made deterministic, because the same text can be cut in many places. Fewer or exact counts, and fixed "
+                "texts between the parts that the parts cannot hold, make it smaller."
             )
     return np.stack(rows), np.array([bool(accepting[list(threads)].any()) for threads in order])

@@ -88,8 +88,7 @@ def expand(dfa: Table, accepting: Mask, partition: Partition, max_states: int) -
         if shifts > max_states:
             raise AutomatonTooLarge(
                 f"{states} states over {partition.size} character classes need more than {max_states} states over "
-                "UTF-8 bytes. Large Unicode classes cost most; use the ASCII flag or narrower sets, or raise "
-                "max_states."
+                "UTF-8 bytes. Large Unicode classes cost most; use the ASCII flag or narrower sets."
             )
     table = np.full((shifts, 256), DEAD, dtype=np.int32)
     table[:states, :128] = np.pad(dfa, ((0, 0), (0, 1)), constant_values=DEAD)[:, trie.ascii]

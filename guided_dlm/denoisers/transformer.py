@@ -33,6 +33,11 @@ class TransformerDenoiser(Denoiser):
             raise InvalidRequest(
                 "This checkpoint is autoregressive (config.causal); train a masked model from it first."
             )
+        if model.config.tail != "scored":
+            raise InvalidRequest(
+                f"config.tail={model.config.tail!r}: only models that were trained on the padding after the text "
+                '("scored") are supported so far.'
+            )
         if vocabulary.mask_id is None:
             raise InvalidRequest("Masked diffusion needs a tokenizer with a mask token.")
         if model.config.vocab_size != len(vocabulary):

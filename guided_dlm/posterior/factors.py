@@ -25,7 +25,10 @@ class Factors:
 
     def marginals(self) -> Tensor:
         """Return the probability of each token `[B, L, V]`, one-hot where known."""
-        return self._fill(self._log_p_MV.exp(), self._onehot())
+        p_BLV = self._log_p_MV.new_zeros(self.shape)
+        p_BLV.scatter_(-1, self.known_BL.clamp_min(0)[..., None], 1.0)
+        p_BLV[self.open_BL] = self._log_p_MV.exp()
+        return p_BLV
 
     def confidence(self, without: int | None = None) -> Tensor:
         """Return the largest marginal `[B, L]`, leaving out one token id if asked; 1 where known."""
@@ -36,10 +39,11 @@ class Factors:
         log_p_MV = self._log_p_MV
         return self._fill(-(log_p_MV.exp() * log_p_MV.clamp_min(-1e4)).sum(-1), 0.0)
 
-    def probability(self, token: int) -> Tensor:
-        """Return the marginal of one token `[B, L]`."""
-        known_BL = (self.known_BL == token).to(self._log_p_MV.dtype)
-        return self._fill(self._log_p_MV[:, token].exp(), known_BL)
+    def probability(self, token: int | Tensor) -> Tensor:
+        """Return the marginal `[B, L]` of one token, or of the token at each position of int64 `[B, L]`."""
+        token_BL = token if isinstance(token, Tensor) else torch.full_like(self.known_BL, token)
+        p_M1 = self._log_p_MV.gather(1, token_BL[self.open_BL][:, None]).exp()
+        return self._fill(p_M1[:, 0], self.known_BL == token_BL)
 
     def draw(self, path_BL: Tensor, token_BL: Tensor, where_BL: Tensor | None = None) -> Tensor:
         """Return one joint draw `[B, L]` by inverse CDF from uniforms `[B, L]`; -1 at positions not asked for."""
@@ -57,10 +61,6 @@ class Factors:
         """Return one joint draw `[B, L]`."""
         uniform_BL = torch.rand(self.shape[:2], generator=generator, device=self.known_BL.device, dtype=torch.float64)
         return self.draw(uniform_BL, uniform_BL)
-
-    def _onehot(self) -> Tensor:
-        onehot = torch.nn.functional.one_hot(self.known_BL.clamp_min(0), self.shape[2])
-        return onehot.to(self._log_p_MV.dtype)
 
     def _fill(self, open_M: Tensor, known: Tensor | float) -> Tensor:
         shape = (*self.known_BL.shape, *open_M.shape[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -40,8 +40,8 @@ class Posterior:
             default 1 in the accepting states.
         known_BL: int64 `[B, L]`, the token where it is already decided, -1 where it is open.
 
-    Work is O(open positions * V + L * arcs); nothing of size `[B, L, V]` is made but by `marginals`. Inference is fp64
-    and exact; `sample` and `mode` raise `Infeasible` if a row has no accepted canvas at all.
+    Work is O(open positions * V + L * arcs). Inference is fp64 and exact. Everything but `log_z` raises `Infeasible`
+    if a row has no accepted canvas at all.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Posterior:
         self._start_B = self._first_states(start)
         self._terminal_NR = self._last_weights(terminal)
         self._arithmetic: Arithmetic = Linear()
-        self._weights_LGR, exact = self._linear_weights()
+        self._weights_LGR = self._linear_weights()
         self._log_z_B = self._run_backward()
-        if not exact or bool((self._log_z_B < LINEAR_RANGE).any()):
+        if "lost" in self._ranges or bool((self._log_z_B < LINEAR_RANGE).any()):
             self._arithmetic = Log()
             self._weights_LGR = self._log_weights(log_class_weights, log_sums)
             self._log_z_B = self._run_backward()
@@ -78,15 +78,15 @@ class Posterior:
 
         Its gradient with respect to the logits is marginals - softmax(logits).
         """
-        if not self._logits.requires_grad:
-            return self._log_z_B.masked_fill(self._log_z_B < NEVER / 2, -torch.inf)
-        return _LogZ.apply(self._logits, self)  # type: ignore[no-any-return]
+        log_z_B: Tensor = _LogZ.apply(self._logits, self) if self._logits.requires_grad else self._log_z_B
+        return log_z_B.masked_fill(self._log_z_B < NEVER / 2, -torch.inf)
 
     def marginals(self) -> Tensor:
         """Return the posterior probability of each token `[B, L, V]`, one-hot where known."""
-        onehot = torch.nn.functional.one_hot(self.known_BL.clamp_min(0), self.shape[2]).to(self._p_MV.dtype)
-        onehot[self.open_BL] = self._marginals_MV()
-        return onehot
+        q_BLV = self._p_MV.new_zeros(self.shape)
+        q_BLV.scatter_(-1, self.known_BL.clamp_min(0)[..., None], 1.0)
+        q_BLV[self.open_BL] = self._marginals_MV()
+        return q_BLV
 
     def confidence(self, without: int | None = None) -> Tensor:
         """Return the largest marginal `[B, L]`, leaving out one token id if asked; 1 where known."""
@@ -100,14 +100,16 @@ class Posterior:
         q_MV = self._marginals_MV()
         return self._fill(-torch.xlogy(q_MV, q_MV).sum(-1), 0.0)
 
-    def probability(self, token: int) -> Tensor:
-        """Return the marginal of one token `[B, L]`, fp64."""
+    def probability(self, token: int | Tensor) -> Tensor:
+        """Return the marginal `[B, L]`, fp64, of one token, or of the token at each position of int64 `[B, L]`."""
         self._require_feasible()
-        log_q_M = self._log_p_MV[:, token].to(torch.float64, copy=True)
+        token_BL = token if isinstance(token, Tensor) else torch.full_like(self.known_BL, token)
+        token_M1 = token_BL[self.open_BL][:, None]
+        log_q_M1 = self._log_p_MV.gather(1, token_M1).double()
         for part, here, shift_NC in zip(self._layout.parts, self._places, self._class_shifts, strict=True):
-            log_q_M[here] += shift_NC[:, part.tables.class_of_token_V[token]]
-        probability_BL = (self.known_BL == token).double()
-        probability_BL[self.open_BL] = log_q_M.exp()
+            log_q_M1[here] += shift_NC.gather(1, part.tables.class_of_token_V[token_M1[here]])
+        probability_BL = (self.known_BL == token_BL).double()
+        probability_BL[self.open_BL] = log_q_M1[:, 0].exp()
         return probability_BL
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
@@ -181,13 +183,17 @@ class Posterior:
         filled_BL[self.open_BL] = open_M
         return filled_BL
 
-    def _linear_weights(self) -> tuple[Tensor, bool]:
-        blocks, exact = [], True
+    def _linear_weights(self) -> Tensor:
+        blocks = []
+        self._ranges: set[str] = set()
         for part, here in zip(self._layout.parts, self._places, strict=True):
-            weight_NC, trusted = class_weights(self._p_MV[here], part.tables)
-            exact &= trusted
-            blocks.append(self._with_known(part, weight_NC.double() @ part.tables.groups_GC.T, 1.0, 0.0))
-        return self._layout.join(blocks), exact
+            weight_NC, smallest = class_weights(self._p_MV[here], partial(self._log_p_of, here), part.tables)
+            self._ranges.add(smallest)
+            blocks.append(self._with_known(part, weight_NC @ part.tables.groups_GC.T, 1.0, 0.0))
+        return self._layout.join(blocks)
+
+    def _log_p_of(self, here: Tensor | slice) -> Tensor:
+        return self._log_p_MV[here]
 
     def _log_weights(
         self, classes: Callable[[Tensor, GroupTables], Tensor], groups: Callable[[Tensor, Tensor], Tensor]
@@ -232,8 +238,8 @@ class Posterior:
         return q_MV
 
     def _block_NV(self, part: Part, here: Tensor | slice, shift_NC: Tensor) -> Tensor:
-        linear = isinstance(self._arithmetic, Linear)
-        # In linear arithmetic no live token is below 1e-36, so no factor overflows.
+        # Where every class is likely enough no factor overflows, and products do without logarithms.
+        linear = isinstance(self._arithmetic, Linear) and self._ranges == {"safe"}
         factor_NC = (shift_NC.exp() if linear else shift_NC).to(self._p_MV.dtype)
         factor_NV = factor_NC.index_select(1, part.tables.class_of_token_V)
         return factor_NV.mul_(self._p_MV[here]) if linear else factor_NV.add_(self._log_p_MV[here]).exp_()

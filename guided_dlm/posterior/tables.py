@@ -33,11 +33,6 @@ class GroupTables:
         """Float32 `[V, C + 1]`: 1 where a token is in a class."""
         return torch.nn.functional.one_hot(self.class_of_token_V, self.groups_GC.shape[1]).float()
 
-    @cached_property
-    def dead_tokens(self) -> Tensor:
-        """The ids of the tokens that no arc reads."""
-        return (self.class_of_token_V == self.groups_GC.shape[1] - 1).nonzero()[:, 0]
-
     @property
     def num_groups(self) -> int:
         """G, the number of distinct token sets on arcs."""

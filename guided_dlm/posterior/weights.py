@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from guided_dlm.posterior.chain import NEVER
 from guided_dlm.posterior.tables import GroupTables
 
-SMALLEST = {torch.float32: 1e-36, torch.float64: 1e-290}  # well above the smallest normal number of the type
+# A class of tokens at least this likely has lost nothing that matters to underflow, and can divide by its weight.
+SAFE = {torch.float32: 1e-30, torch.float64: 1e-280}
 MATMUL_CLASSES = 256  # beyond this many classes, adding up by index is cheaper than a matrix product
 
 
-def class_weights(p_NV: Tensor, tables: GroupTables) -> tuple[Tensor, bool]:
-    """Return the probability of each token class `[N, C + 1]`, and whether no live token's probability underflowed.
+def class_weights(
+    p_NV: Tensor, log_p: Callable[[], Tensor], tables: GroupTables
+) -> tuple[Tensor, Literal["safe", "rare", "lost"]]:
+    """Return the probability of each token class, fp64 `[N, C + 1]`, and how small the least of them is.
 
-    One matrix product with the 0/1 membership where the classes are few. Precision is the input's. Overwrites the
-    probabilities of dead tokens, which no arc reads, with 1: so the least of the others shows without a copy.
+    One matrix product with the 0/1 membership where the classes are few. Precision is the input's, but classes that
+    are not `SAFE` somewhere are added up again in fp64 from `log_p()`: "rare" says that there are such, and "lost" that
+    fp64 cannot hold them either.
     """
-    p_NV.index_fill_(1, tables.dead_tokens, 1.0)
     classes = tables.groups_GC.shape[1]
     if classes <= MATMUL_CLASSES:
         weight_NC = p_NV @ tables.member_VC.to(p_NV.dtype)
     else:
         weight_NC = p_NV.new_zeros(len(p_NV), classes).index_add_(1, tables.class_of_token_V, p_NV)
-    return weight_NC, p_NV.numel() == 0 or bool(p_NV.amin() >= SMALLEST[p_NV.dtype])
+    rare_C = (weight_NC < SAFE[p_NV.dtype]).any(0)
+    rare_C[-1] = False  # tokens that no arc reads
+    if not bool(rare_C.any()):
+        return weight_NC.double(), "safe"
+    rare_T = rare_C[tables.class_of_token_V].nonzero()[:, 0]
+    exact_NT = log_p().index_select(1, rare_T).double().exp()
+    weight_NC = weight_NC.double().masked_fill(rare_C, 0.0)
+    weight_NC.index_add_(1, tables.class_of_token_V[rare_T], exact_NT)
+    return weight_NC, "rare" if bool((weight_NC[:, rare_C] >= SAFE[torch.float64]).all()) else "lost"
 
 
 def log_class_weights(log_p_NV: Tensor, tables: GroupTables) -> Tensor:

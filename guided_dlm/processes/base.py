@@ -57,26 +57,32 @@ class Prediction:
 
     @property
     def log_z(self) -> Tensor:
-        """Log-probability `[B]` that the factors satisfy the automaton, fp64; 0 without one."""
+        """Log-probability `[B]` that a text drawn from the factors satisfies the automaton, fp64; 0 without one.
+
+        While a model's text has no end yet, the text is drawn position by position as far as it goes
+        (`Ending.sequential`), so that any text at all has probability 1.
+        """
         if isinstance(self.law, Factors):
             return torch.zeros(len(self.law.known_BL), dtype=torch.float64, device=self.law.known_BL.device)
         return self.law.log_z if self.log_scale_B is None else self.law.log_z + self.log_scale_B
 
     def tokens(self, where_BL: Tensor | None = None) -> Tensor:
-        """Return one joint draw (or the mode) `[B, L]`; -1 at open positions not asked for.
+        """Return one joint draw (or the mode) `[B, L]`; what stands at open positions not asked for means nothing.
 
         Repeated calls at one step read the same draw, so what they write fits together.
         """
-        if self.greedy:
-            return self._mode
+        whole = where_BL is None or self.greedy or "_whole" in self.__dict__  # a draw that is there costs nothing
+        return self._whole if whole else self._draw(where_BL)
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        return self.law.mode() if self.greedy else self._draw(None)
+
+    def _draw(self, where_BL: Tensor | None) -> Tensor:
         width = self.law.known_BL.shape[1]
         path_BL = self.randomness.uniform(self.step, Purpose.PATH, width)
         token_BL = self.randomness.uniform(self.step, Purpose.TOKEN, width)
         return self.law.draw(path_BL, token_BL, where_BL)
-
-    @cached_property
-    def _mode(self) -> Tensor:
-        return self.law.mode()
 
 
 Select = Callable[[Prediction, Transition], Tensor]

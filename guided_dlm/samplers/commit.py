@@ -92,8 +92,7 @@ class LLaDA(CommitRule):
     def __call__(self, prediction: Prediction, at: Transition) -> Tensor:
         """Return the positions with the most probable samples."""
         law = prediction.law
-        tokens_BL = prediction.tokens()
-        score_BL = law.marginals().gather(-1, tokens_BL[..., None])[..., 0]
+        score_BL = law.probability(prediction.tokens())
         return take_best(rounded(score_BL), law.open_BL, write_count(law.open_BL.sum(-1), at))
 
 
@@ -154,6 +153,9 @@ RULES: dict[str, CommitRule] = {
 }
 
 
+_WRITES_ALL = "picks positions to write, but this process rewrites all of them; leave it out."
+
+
 def commit_rule(name: str | CommitRule, selects: bool) -> CommitRule:
     """Return the rule of that name, or the rule itself; `selects` says whether the process asks for one.
 
@@ -162,11 +164,13 @@ def commit_rule(name: str | CommitRule, selects: bool) -> CommitRule:
         InvalidRequest: the process writes every position in every step, so only "ancestral" means something.
     """
     if isinstance(name, CommitRule):
+        if not selects and not isinstance(name, Ancestral | Confidence):
+            raise InvalidRequest(f"sampler={name!r} {_WRITES_ALL}")
         return name
     if name not in RULES:
         near = difflib.get_close_matches(str(name), RULES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownName(f"There is no sampler {name!r}.{hint} Choose one of {sorted(RULES)}.")
     if not selects and name not in ("ancestral", "confidence"):
-        raise InvalidRequest(f"sampler={name!r} picks positions to write, but this process rewrites all of them.")
+        raise InvalidRequest(f"sampler={name!r} {_WRITES_ALL}")
     return RULES[name]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
-from guided_dlm.samplers.ending import Ending, log_scale
+from guided_dlm.samplers.ending import Ending
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,12 +48,28 @@ class Plan:
     steps: int
     truncation: Truncation = field(default_factory=Truncation)
 
+    @cached_property
+    def ending(self) -> Ending | None:
+        """How the model's canvases end, if they do."""
+        return Ending.of(self.denoiser)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether every step takes the mode."""
+        return self.truncation.temperature == 0
+
 
 def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> tuple[Prediction, Tensor]:
     """Shift and condition one step's logits; also return the shifted logits."""
     denoiser = plan.denoiser
-    step = Step(index=at.index, total=at.total, time=at.t, tokens_BL=canvas.tokens_BL)
-    known_BL, ending = denoiser.process.known(canvas), Ending.of(denoiser)
+    known_BL = denoiser.process.known(canvas)
+    step = Step(
+        index=at.index,
+        total=at.total,
+        time=at.t,
+        tokens_BL=canvas.tokens_BL,
+        open_B=(known_BL < 0).sum(-1) if denoiser.process.selects else None,
+    )
     shifted_BLV = plan.truncation.apply(shift(logits_BLV, plan.guide, step, known_BL))
     log_scale_B = None
     if plan.automata is None:
@@ -60,14 +78,15 @@ def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> t
         if not denoiser.full_support:
             writable_V = torch.from_numpy(denoiser.vocabulary.writable).to(shifted_BLV.device)
             shifted_BLV = floor(shifted_BLV, writable_V)
-        if ending is not None and ending.is_open(known_BL):
-            shifted_BLV, log_scale_B = ending.sequential(shifted_BLV), log_scale(known_BL)
+        if plan.ending is not None and bool((open_B := plan.ending.open_rows(known_BL)).any()):
+            shifted_BLV = plan.ending.sequential(shifted_BLV, open_B)
+            log_scale_B = open_B * (known_BL < 0).sum(-1) * math.log(2.0)
         law = Posterior(shifted_BLV, plan.automata, known_BL=known_BL)
     prediction = Prediction(
         law=law,
         randomness=plan.randomness,
         step=at.index,
-        greedy=plan.truncation.temperature == 0,
+        greedy=plan.greedy,
         pad_id=denoiser.vocabulary.pad_id,
         log_scale_B=log_scale_B,
     )
@@ -76,14 +95,24 @@ def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> t
 
 def advance(plan: Plan, canvas: Canvas, prediction: Prediction, at: Transition) -> Canvas:
     """Write one step: the end of the text first where the rule wants it so, else what the rule selects."""
-    process, ending = plan.denoiser.process, Ending.of(plan.denoiser)
+    process, ending = plan.denoiser.process, plan.ending
     if ending is None:
         return process.step(canvas, prediction, at, plan.rule)
-    if plan.rule.end_first and at.index == 0 and not at.last:
-        after = ending.write(canvas, prediction)
-    else:
-        after = process.step(canvas, prediction, at, plan.rule)
+    if plan.rule.end_first and at.index == 0 and not at.last and bool(ending.open_rows(prediction.law.known_BL).any()):
+        return ending.write(canvas, prediction)
+    after = process.step(canvas, prediction, at, plan.rule)
     return after.close_tail(ending.end, ending.padding, process.known(after) < 0)
+
+
+def settle(plan: Plan, canvas: Canvas, prediction: Prediction) -> Canvas:
+    """Return the canvas with its end written where a mode is asked for under a constraint.
+
+    The best whole canvas under `Ending.sequential` is the shortest text, since it multiplies the fewest factors. So
+    the end goes to its likeliest place first, under every rule, and the mode is the best text of that length.
+    """
+    if not plan.greedy or plan.automata is None or plan.ending is None:
+        return canvas
+    return plan.ending.write(canvas, prediction) if plan.ending.open_rows(prediction.law.known_BL).any() else canvas
 
 
 def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
@@ -96,7 +125,10 @@ def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
         at = Transition.of(index, plan.steps, process.schedule)
         logits_BLV, carry = plan.denoiser(canvas, at.t, carry)
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
-        after = advance(plan, canvas, prediction, at)
+        settled = settle(plan, canvas, prediction)
+        if settled is not canvas:
+            prediction, shifted_BLV = predict(plan, settled, at, logits_BLV)
+        after = advance(plan, settled, prediction, at)
         yield Snapshot(at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV)
         canvas = after
 

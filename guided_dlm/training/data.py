@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +35,45 @@ def read_texts(source: str, split: str = "train") -> list[str]:
 
 
 def _read_file(path: Path) -> list[str]:
+    if ".jsonl" not in path.suffixes:
+        return _raw_lines(path)
+    return [_text_of(record, where) for record, where in read_lines(str(path))]
+
+
+def _raw_lines(path: Path) -> list[str]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:
-            lines = list(file)
+            return list(file)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} could not be read: {error}.") from error
-    if ".jsonl" not in path.suffixes:
-        return lines
-    return [_text_of(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _text_of(line: str, where: str) -> str:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{where}: this is no JSON ({error.msg} at column {error.colno}).") from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise InvalidRequest(f'{where}: expected an object with a text in its field "text", got {line.strip()[:80]}.')
+def read_lines(source: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the objects of a `.jsonl` file (may end in `.gz`), each with the place to name in an error.
+
+    Raises:
+        InvalidRequest: there is no such file, or a line is no JSON object.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise InvalidRequest(f"There is no file {source!r}. Give a .jsonl file, which may end in .gz.")
+    for number, line in enumerate(_raw_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InvalidRequest(f"{where}: this is no JSON ({error.msg} at column {error.colno}).") from error
+        if not isinstance(record, dict):
+            raise InvalidRequest(f"{where}: expected an object, got {line.strip()[:80]}.")
+        yield record, where
+
+
+def _text_of(record: dict[str, Any], where: str) -> str:
+    if not isinstance(record.get("text"), str):
+        raise InvalidRequest(f'{where}: expected an object with a text in its field "text", got {str(record)[:80]}.')
     return str(record["text"])
 
 
@@ -83,19 +106,24 @@ class CanvasCollator:
     """
 
     def __init__(self, pad_id: int, canvas: int, full_share: float = 0.25, max_tail: int = 12, seed: int = 0) -> None:
-        """Draw tails from a generator of its own, seeded with `seed`; `full_share=1` always pads to the canvas."""
+        """Draw tails from `seed` and the batch itself, so that a resumed run repeats an uninterrupted one.
+
+        `full_share=1` always pads to the canvas.
+        """
         self.pad_id, self.canvas, self.full_share, self.max_tail = pad_id, canvas, full_share, max_tail
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return {"input_ids": int64 `[B, L]`, "length": int64 `[B]`}."""
+        """Return {"input_ids": int64 `[B, L]`, "length": int64 `[B]`, "begin": int64 `[B]`, 0 without a prompt}."""
         length_B = torch.tensor([example["length"] for example in examples])
-        if torch.rand((), generator=self.generator) < self.full_share:
+        draw = random.Random(f"{self.seed} {[example['input_ids'] for example in examples]}")
+        if draw.random() < self.full_share:
             size = self.canvas
         else:
-            tail = int(torch.randint(0, self.max_tail + 1, (), generator=self.generator))
+            tail = draw.randint(0, self.max_tail)
             size = min(self.canvas, int(length_B.max()) + tail)
         tokens_BL = torch.full((len(examples), size), self.pad_id)
         for row, example in enumerate(examples):
             tokens_BL[row, : example["length"]] = torch.tensor(example["input_ids"])
-        return {"input_ids": tokens_BL, "length": length_B}
+        begin_B = torch.tensor([example.get("begin", 0) for example in examples])
+        return {"input_ids": tokens_BL, "length": length_B, "begin": begin_B}

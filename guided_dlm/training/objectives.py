@@ -1,4 +1,7 @@
-"""Training losses, one function each: clean canvases in, a loss per canvas out."""
+"""Training losses, one function each: clean canvases in, a loss per canvas out.
+
+`begin_B` is where each row's completion begins: what stands before it is a prompt, which is seen and not scored.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Objective = Callable[[Any, Tensor, Tensor, torch.Generator | None], Tensor]
+Objective = Callable[[Any, Tensor, Tensor, torch.Generator | None, Tensor | None], Tensor]
 
 
 def cross_entropy(logits_BLV: Tensor, tokens_BL: Tensor) -> Tensor:
@@ -17,8 +20,17 @@ def cross_entropy(logits_BLV: Tensor, tokens_BL: Tensor) -> Tensor:
     return F.cross_entropy(logits_BLV.float().transpose(1, 2), tokens_BL, reduction="none")
 
 
-def autoregressive(model: Any, tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return -log p(text and its end) `[B]` of a causal model, in nats; the padding after the end is not counted."""
+def autoregressive(
+    model: Any,
+    tokens_BL: Tensor,
+    length_B: Tensor,
+    generator: torch.Generator | None,
+    begin_B: Tensor | None = None,
+) -> Tensor:
+    """Return -log p(text and its end) `[B]` of a causal model, in nats; the padding after the end is not counted.
+
+    A prompt is scored too: it is text that a start for a masked model may learn from.
+    """
     nll_BL = cross_entropy(model(input_ids=tokens_BL).logits, tokens_BL)
     inside_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device) < length_B[:, None]
     return (nll_BL * inside_BL).sum(-1)
@@ -31,8 +43,8 @@ def _comb(rows: int, generator: torch.Generator | None, device: torch.device) ->
     return comb_B[torch.rand(rows, generator=generator, device=device).argsort()]
 
 
-def hide(size_B: Tensor, width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Hide k of the first `size_B` positions of each canvas, k uniform in 1..size.
+def hide(begin_B: Tensor, size_B: Tensor, width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Hide k of the `size_B` positions from `begin_B` on, in each canvas, k uniform in 1..size.
 
     Returns the hidden positions, bool `[B, width]`, and the weight size / k of each, `[B]`, with which the sum of their
     cross entropies bounds -log p of these positions (2406.03736, eq. 3.8: the 1/t form of 2406.07524, less variance).
@@ -40,24 +52,31 @@ def hide(size_B: Tensor, width: int, generator: torch.Generator | None) -> tuple
     device = size_B.device
     count_B = (_comb(len(size_B), generator, device) * size_B).long() + 1
     score_BL = torch.rand(len(size_B), width, generator=generator, device=device)
-    outside_BL = torch.arange(width, device=device) >= size_B[:, None]
+    place_BL = torch.arange(width, device=device) - begin_B[:, None]
+    outside_BL = (place_BL < 0) | (place_BL >= size_B[:, None])
     rank_BL = score_BL.masked_fill(outside_BL, 2.0).argsort(-1).argsort(-1)
     return rank_BL < count_B[:, None], size_B / count_B
 
 
-def any_order(tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def any_order(
+    tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None, begin_B: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return hidden positions and weights `[B, L]` for orders over the whole canvas, its tail like any position."""
-    hidden_BL, weight_B = hide(torch.full_like(length_B, tokens_BL.shape[1]), tokens_BL.shape[1], generator)
+    begin_B = torch.zeros_like(length_B) if begin_B is None else begin_B
+    hidden_BL, weight_B = hide(begin_B, tokens_BL.shape[1] - begin_B, tokens_BL.shape[1], generator)
     return hidden_BL, weight_B[:, None] * hidden_BL
 
 
-def length_first(tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def length_first(
+    tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None, begin_B: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return hidden positions and weights `[B, L]` for orders that write the end of the text and its tail first.
 
     This is what the default sampler does; the text is then hidden in any order. A canvas of only an end hides nothing.
     """
-    text_B = length_B - 1
-    hidden_BL, weight_B = hide(text_B.clamp_min(1), tokens_BL.shape[1], generator)
+    begin_B = torch.zeros_like(length_B) if begin_B is None else begin_B
+    text_B = length_B - 1 - begin_B
+    hidden_BL, weight_B = hide(begin_B, text_B.clamp_min(1), tokens_BL.shape[1], generator)
     hidden_BL = hidden_BL & (text_B > 0)[:, None]
     return hidden_BL, weight_B[:, None] * hidden_BL
 
@@ -68,21 +87,30 @@ def weighted_nll(model: Any, tokens_BL: Tensor, hidden_BL: Tensor, weight_BL: Te
     return cross_entropy(model(input_ids=noisy_BL).logits, tokens_BL) * weight_BL
 
 
-def length_nll(model: Any, tokens_BL: Tensor, length_B: Tensor, eos_id: int) -> Tensor:
+def length_nll(model: Any, tokens_BL: Tensor, length_B: Tensor, eos_id: int, begin_B: Tensor | None = None) -> Tensor:
     """Return -log p(length) `[B]`, in nats: where the end stands, by its marginals on an empty canvas."""
-    empty_BL = torch.full_like(tokens_BL, model.config.mask_token_id)
-    log_end_BL = model(input_ids=empty_BL).logits.float().log_softmax(-1)[..., eos_id].log_softmax(-1)
-    nll_B1: Tensor = -log_end_BL.gather(1, length_B[:, None] - 1)
+    begin_B = torch.zeros_like(length_B) if begin_B is None else begin_B
+    open_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device) >= begin_B[:, None]
+    empty_BL = tokens_BL.masked_fill(open_BL, model.config.mask_token_id)
+    log_end_BL = model(input_ids=empty_BL).logits.float().log_softmax(-1)[..., eos_id]
+    nll_B1: Tensor = -log_end_BL.masked_fill(~open_BL, -torch.inf).log_softmax(-1).gather(1, length_B[:, None] - 1)
     return nll_B1[:, 0]
 
 
-def masked(model: Any, tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return an estimate `[B]` of the masked-diffusion bound, in nats, tail included.
+def masked(
+    model: Any,
+    tokens_BL: Tensor,
+    length_B: Tensor,
+    generator: torch.Generator | None,
+    begin_B: Tensor | None = None,
+) -> Tensor:
+    """Return the training loss `[B]`, in nats: a mixture of two kinds of order.
 
-    Every other canvas is hidden in any order, the others with end and tail known, as the default sampler meets them.
+    Every other canvas is hidden in any order, for an estimate of the masked-diffusion bound with the tail in it; the
+    others with end and tail known, as the default sampler meets them. `evaluate_masked` reports the bounds themselves.
     """
-    hidden_BL, weight_BL = any_order(tokens_BL, length_B, generator)
-    inner_BL, inner_weight_BL = length_first(tokens_BL, length_B, generator)
+    hidden_BL, weight_BL = any_order(tokens_BL, length_B, generator, begin_B)
+    inner_BL, inner_weight_BL = length_first(tokens_BL, length_B, generator, begin_B)
     even_B1 = (torch.arange(len(tokens_BL), device=tokens_BL.device) % 2 == 0)[:, None]
     hidden_BL = torch.where(even_B1, hidden_BL, inner_BL)
     return weighted_nll(model, tokens_BL, hidden_BL, torch.where(even_B1, weight_BL, inner_weight_BL)).sum(-1)

@@ -17,8 +17,11 @@ from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransfo
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.objectives import OBJECTIVES
-from guided_dlm.training.tokenization import build_word_tokenizer
+from guided_dlm.training.pairs import Pair, encode_pairs, read_pairs
+from guided_dlm.training.tokenization import build_bpe_tokenizer, build_word_tokenizer
 from guided_dlm.training.trainer import DiffusionTrainer
+
+Corpus = list[str] | list[Pair]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class TrainingRecipe:
 
     `data` and `validation` are text files or `datasets` names. `start` is a model folder to begin from (its tokenizer
     comes along); an autoregressive start for a masked model is expected and works, since outputs are aligned alike.
+    `record` names a field with a JSON object beside each text: the model then learns to write the one as the completion
+    of the other, both ways. `validation_size` is how many held-out examples, evenly spread, each validation scores.
+    `tokenizer` is "word" (`min_count` matters) or "bpe" (`vocab_size` does).
     """
 
     data: str
@@ -38,7 +44,12 @@ class TrainingRecipe:
     hidden_size: int = 256
     layers: int = 6
     heads: int = 4
+    record: str | None = None
+    tokenizer: str = "word"
     min_count: int = 3
+    vocab_size: int = 2048
+    full_share: float = 0.25
+    validation_size: int = 1000
     epochs: float = 10.0
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -53,9 +64,25 @@ class TrainingRecipe:
         """Refuse an unknown objective and sizes that cannot be, before anything is read."""
         if self.objective not in OBJECTIVES:
             raise InvalidRequest(f"There is no objective {self.objective!r}; choose one of {sorted(OBJECTIVES)}.")
+        if self.tokenizer not in ("word", "bpe"):
+            raise InvalidRequest(f"There is no tokenizer {self.tokenizer!r}; choose 'word' or 'bpe'.")
+        if self.tokenizer == "bpe" and self.vocab_size < 300:
+            raise InvalidRequest(f"vocab_size={self.vocab_size} is too small for the 256 bytes and merges of them.")
+        if not 0 <= self.full_share <= 1:
+            raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
         if self.canvas < 2:
             raise InvalidRequest(f"canvas={self.canvas} leaves no room for a token and the end of the text.")
-        counts = ("hidden_size", "layers", "heads", "min_count", "epochs", "batch_size", "learning_rate", "save_every")
+        counts = (
+            "hidden_size",
+            "layers",
+            "heads",
+            "min_count",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "save_every",
+            "validation_size",
+        )
         for name in counts:
             if not getattr(self, name) > 0:
                 raise InvalidRequest(f"{name}={getattr(self, name)} must be positive.")
@@ -68,7 +95,9 @@ class TrainingRecipe:
 
     def tails(self) -> dict[str, Any]:
         """Return the collator's tail settings: an autoregressive loss never reads the tail."""
-        return {"full_share": 0.0, "max_tail": 0} if self.objective == "autoregressive" else {}
+        if self.objective == "autoregressive":
+            return {"full_share": 0.0, "max_tail": 0}
+        return {"full_share": self.full_share}
 
 
 def make_model(recipe: TrainingRecipe, tokenizer: Any) -> DiffusionTransformer:
@@ -129,19 +158,21 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     """Train and save model (fp16), tokenizer, `recipe.json` and `training.json` (curves and figures) in `recipe.out`.
 
     Raises:
-        InvalidRequest: the data or the start model is not there, no text fits, or `resume` finds no checkpoint.
+        InvalidRequest: the data or the start model is not there, `out` is no folder, no text fits, or `resume` finds no
+            checkpoint.
     """
     if recipe.start and not (Path(recipe.start) / "config.json").is_file():
         raise InvalidRequest(
             f"There is no model to start from in {recipe.start!r}; train one first, or leave out start."
         )
-    set_seed(recipe.seed)
     out = Path(recipe.out)
-    texts = read_texts(recipe.data)
-    tokenizer = (
-        AutoTokenizer.from_pretrained(recipe.start) if recipe.start else build_word_tokenizer(texts, recipe.min_count)
-    )
-    examples, held_out = _split(recipe, texts, tokenizer)
+    for folder in (out, *out.parents):
+        if folder.exists() and not folder.is_dir():
+            raise InvalidRequest(f"out={recipe.out!r}: {str(folder)!r} is a file; name a folder to write the model to.")
+    set_seed(recipe.seed)
+    corpus = _read(recipe, recipe.data, "train")
+    tokenizer = AutoTokenizer.from_pretrained(recipe.start) if recipe.start else _make_tokenizer(recipe, corpus)
+    examples, held_out = _split(recipe, corpus, tokenizer)
     arguments = training_arguments(recipe)
     arguments.disable_tqdm = not progress
     checkpoint = _last_checkpoint(out / "checkpoints") if resume else None
@@ -165,21 +196,33 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     return figures
 
 
-def _split(recipe: TrainingRecipe, texts: list[str], tokenizer: Any) -> tuple[list[Any], list[Any]]:
+def _read(recipe: TrainingRecipe, source: str, split: str) -> Corpus:
+    return read_pairs(source, recipe.record) if recipe.record else read_texts(source, split)
+
+
+def _make_tokenizer(recipe: TrainingRecipe, corpus: Corpus) -> Any:
+    texts = [item if isinstance(item, str) else "".join(item) for item in corpus]
+    if recipe.tokenizer == "bpe":
+        return build_bpe_tokenizer(texts, recipe.vocab_size)
+    return build_word_tokenizer(texts, recipe.min_count)
+
+
+def _split(recipe: TrainingRecipe, corpus: Corpus, tokenizer: Any) -> tuple[list[Any], list[Any]]:
     """Return the examples to train on and those held out."""
     if recipe.validation:
-        held_out = read_texts(recipe.validation, split="validation")
+        held_out = _read(recipe, recipe.validation, "validation")
     else:
-        share = max(1, len(texts) // 20)
-        texts, held_out = texts[share:], texts[:share]
-    kept = [encode_texts(part, tokenizer, recipe.canvas) for part in (texts, held_out)]
+        share = max(2 if recipe.record else 1, len(corpus) // 20)
+        corpus, held_out = corpus[share:], corpus[:share]
+    encode: Any = encode_pairs if recipe.record else encode_texts
+    kept = [encode(part, tokenizer, recipe.canvas) for part in (corpus, held_out)]
     for name, examples in zip(("train on", "validate with"), kept, strict=True):
         if not examples:
             raise InvalidRequest(
                 f"There is no text to {name} that fits a canvas of {recipe.canvas} tokens; give more texts or a larger "
                 "canvas."
             )
-    return kept[0], kept[1]
+    return kept[0], kept[1][:: -(-len(kept[1]) // recipe.validation_size)]
 
 
 def _last_checkpoint(folder: Path) -> str:

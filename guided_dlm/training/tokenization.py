@@ -1,4 +1,4 @@
-"""Build the word-level tokenizer of a training corpus."""
+"""Build the tokenizer of a training corpus: word level, or byte-level BPE."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIALS = {"unk_token": "<unk>", "eos_token": "<eos>", "pad_token": "<pad>", "mask_token": "<mask>"}
@@ -29,4 +29,19 @@ def build_word_tokenizer(texts: Iterable[str], min_count: int = 3) -> PreTrained
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.decoder = decoders.WordPiece(cleanup=False)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIALS)
+
+
+def build_bpe_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer: any text can be written, frequent words are one token."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIALS.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIALS)

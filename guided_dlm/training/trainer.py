@@ -31,8 +31,10 @@ class DiffusionTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the objective in nats per token of text and end."""
-        loss_B = self._objective(model, inputs["input_ids"], inputs["length"], None)
-        return loss_B.sum() / inputs["length"].sum()
+        begin_B = inputs["begin"]
+        loss_B = self._objective(model, inputs["input_ids"], inputs["length"], None, begin_B)
+        scored_B = inputs["length"] if self._net.config.causal else inputs["length"] - begin_B
+        return loss_B.sum() / scored_B.sum()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return the validation figure of the objective, in nats per token, and log it."""
@@ -56,7 +58,7 @@ def evaluate_autoregressive(model: Any, examples: list[dict[str, Any]], pad_id: 
     collate = CanvasCollator(pad_id, longest, full_share=0.0, max_tail=0)
     for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate):  # type: ignore[arg-type]
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        total += float(OBJECTIVES["autoregressive"](model, batch["input_ids"], batch["length"], None).sum())
+        total += float(OBJECTIVES["autoregressive"](model, batch["input_ids"], batch["length"], None, None).sum())
         count += int(batch["length"].sum())
     return total / count
 
@@ -70,7 +72,7 @@ def evaluate_masked(
     batch_size: int = 128,
     progress: bool = False,
 ) -> dict[str, float]:
-    """Return figures on full canvases, in nats per token of text and end.
+    """Return figures on full canvases, in nats per token of text and end; prompts are seen and not scored.
 
     `bound` is the masked-diffusion bound on -log p(text, end), over all orders of the whole canvas: the padding's terms
     are in the sum (they pay for knowing the length), padding is not counted as tokens. `length_first_bound` is over the
@@ -83,12 +85,12 @@ def evaluate_masked(
     totals, count = {"bound": 0.0, "length_first_bound": 0.0}, 0
     for _ in tqdm(range(passes), desc="bound", disable=not progress):
         for batch in loader:
-            tokens_BL, length_B = batch["input_ids"].to(model.device), batch["length"].to(model.device)
+            tokens_BL, length_B, begin_B = (batch[name].to(model.device) for name in ("input_ids", "length", "begin"))
             for name, orders in (("bound", any_order), ("length_first_bound", length_first)):
-                noise = orders(tokens_BL, length_B, generator)
+                noise = orders(tokens_BL, length_B, generator, begin_B)
                 totals[name] += float(weighted_nll(model, tokens_BL, *noise).sum())
             totals["length_first_bound"] += float(
-                length_nll(model, tokens_BL, length_B, model.config.eos_token_id).sum()
+                length_nll(model, tokens_BL, length_B, model.config.eos_token_id, begin_B).sum()
             )
-            count += int(length_B.sum())
+            count += int((length_B - begin_B).sum())
     return {name: total / count for name, total in totals.items()}

@@ -206,7 +206,9 @@ def test_what_a_model_calls_impossible_stays_below_what_it_calls_unlikely(
     assert bool(((floored <= lowest_possible) & (floored <= best - MAX_SHIFT))[raised].all())
 
 
-@pytest.mark.parametrize("options", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "options", [{"temperature": -1.0}, {"temperature": 1e-4}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}]
+)
 def test_truncation_outside_its_range_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=next(iter(options))):
         Truncation(**options)

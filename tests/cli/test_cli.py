@@ -13,7 +13,7 @@ from wishes import lays_out
 
 from constraints import Blank, Choice, Length, Regex, Template, Words
 from guided_dlm import registry
-from guided_dlm.cli import combine, main, read_range, read_template
+from guided_dlm.cli import app, combine, main, read_range, read_template
 from guided_dlm.errors import InvalidRequest
 
 
@@ -93,24 +93,30 @@ def test_without_a_constraint_it_just_writes(run: object, model: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--length", "3-2"], "minimum is larger than the maximum"),
-        (["--length", "many"], "'many' is no length"),
+        (["--length", "3-2"], "--length: Length: words=[3, 2]: the minimum is larger than the maximum"),
+        (["--length", "many"], "--length: 'many' is no length"),
         (["--length", "-3"], "'-3' is no length"),
         (["--length", "50"], '"Length(words=50)" cannot be satisfied in a canvas of 12 tokens'),
         (["--length", "2", "--include", "a b c"], "\"Length(words=2)\" and \"Words(include=['a b c'])\" cannot hold"),
-        (["--include", " "], "empty phrase"),
+        (["--include", " "], "--include: Words: an empty phrase"),
+        (["--include", "a", "--exclude", ""], "--include and --exclude: Words"),
+        (["--length", "9" * 5000], "--length: Exceeds the limit"),
+        (["--template", "a {3-1}"], "--template.parts[1].blank: Blank: words=[3, 1]"),
+        (["--device", "bogus"], "device='bogus' cannot be used"),
+        (["The \udcff"], "'The \\udcff' holds a lone surrogate"),
+        (["--include", "\udcff"], "include=['\\udcff']"),
         (["--include", "\u03a9"], "Words(include=['\u03a9'])"),
-        (["--regex", "[a-z"], "'[a-z' does not parse"),
+        (["--regex", "[a-z"], "--regex: The pattern '[a-z' does not parse"),
         (["--regex", "[/a]+("], "'[/a]+(' does not parse"),
         (["--regex", "[red](?=a)"], "'[red](?=a)' uses look-ahead"),
         (["--regex", "[a-z]{999}"], "[a-z]{999}"),
         (["--template", "The {"], "Write {{ and }} for braces"),
-        (["--template", "The {x} pub"], "'x' is no length"),
+        (["--template", "The {x} pub"], "--template 'The {x} pub': 'x' is no length"),
         (["--template", "The {1:2} pub"], "'The {1:2} pub': a blank is {}"),
         (["--template", "The {1!r} pub"], "a blank is {}"),
         (["--template", ""], "no parts"),
         (["--sampler", "confidnce"], "Did you mean 'confidence'"),
-        (["--steps", "0"], "steps=0 must be at least 1"),
+        (["--steps", "0"], "steps=0 must be a whole number"),
         (["-n", "0"], "num_samples=0"),
         (["--max-new-tokens", "0"], "max_new_tokens=0"),
         (["--max-new-tokens", "13"], "canvas of 12 tokens"),
@@ -132,7 +138,7 @@ def test_a_mistake_is_one_sentence_and_status_1(run: object, model: str, argumen
     [
         ('{"constraint": "length", "words": 3', "line 1, column"),
         ('{"constraint": "lenght", "words": 3}', "Did you mean 'length'"),
-        ('{"constraint": "length", "wrods": 3}', "$: Length has no field 'wrods'"),
+        ('{"constraint": "length", "wrods": 3}', "recipe.json: $: Length has no field 'wrods'"),
         ('{"all": [{"constraint": "length", "words": -3}]}', "$.all[0]: Length: words=-3"),
         ('[{"constraint": "length"}]', "$: expected an object"),
         ("3", "$: expected an object"),
@@ -140,6 +146,10 @@ def test_a_mistake_is_one_sentence_and_status_1(run: object, model: str, argumen
         ('{"constraint": ["length"]}', "expected a constraint's name"),
         ('{"constraint": "template", "parts": [{"blank": {"regex": 5}}]}', "$.parts[0].blank: Regex"),
         (b"\xff\xfe", "is no UTF-8 text"),
+        ('{"not":' * 20_000 + "1" + "}" * 20_000, "recipe.json nests too many levels deep"),
+        ('{"not":' * 200 + "1" + "}" * 200, "recipe.json: $: this nests more than 100 levels"),
+        (f'{{"constraint": "length", "words": {"9" * 5001}}}', "recipe.json holds a number that is too long"),
+        ('{"constraint": "length", "words": 3, "words": 4}', "recipe.json: the key 'words' stands twice"),
         (None, "There is no recipe"),
     ],
 )  # fmt: skip
@@ -154,6 +164,31 @@ def test_a_bad_recipe_is_one_sentence_and_status_1(
         assert (result.status, result.out) == (1, "")
         assert said in result.err
         assert len(result.err.strip().splitlines()) == 1
+
+
+def test_a_recipe_that_cannot_be_read_is_one_sentence(run: object, model: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "file.json", {})
+    for path, said in ((tmp_path, "Is a directory"), (file / "r.json", "Not a directory")):
+        result = run("explain", path, "--model", model)  # type: ignore[operator]
+        assert result.status == 1
+        assert f"{path} could not be read: {said}." in result.err
+        assert len(result.err.strip().splitlines()) == 1
+
+
+def test_of_two_recipes_the_bad_one_is_named(run: object, model: str, tmp_path: Path) -> None:
+    good, bad = write(tmp_path / "good.json", {"constraint": "length", "words": 3}), write(tmp_path / "bad.json", {})
+    result = run("generate", "--model", model, "--constraint", good, "--constraint", bad)  # type: ignore[operator]
+    assert f"{bad}: $: [] is no constraint" in result.err
+
+
+def test_an_error_of_python_is_a_plain_traceback() -> None:
+    assert app.pretty_exceptions_enable is False
+
+
+def test_white_space_of_the_prompt_and_the_device_may_be_given(run: object, model: str) -> None:
+    plain = run("generate", "The Mill", "--model", model, "--steps", 3)  # type: ignore[operator]
+    spaced = run("generate", "The  Mill ", "--model", model, "--steps", 3, "--device", "cpu")  # type: ignore[operator]
+    assert (spaced.status, spaced.out) == (0, plain.out)
 
 
 def test_an_unknown_model_is_one_sentence(run: object, tmp_path: Path) -> None:
@@ -239,6 +274,8 @@ def test_train_then_resume_then_generate(run: object, tmp_path: Path) -> None:
         (["{data}", "{tmp}/new", "--canvas", "1"], "canvas=1"),
         (["{data}", "{tmp}/new", "--heads", "3"], "3 heads"),
         (["{bad}", "{tmp}/new"], "bad.jsonl, line 2"),
+        (["{data}", "{data}"], "data.txt' is a file; name a folder"),
+        (["{data}", "{data}/new"], "data.txt' is a file; name a folder"),
     ],
 )
 def test_a_training_mistake_is_one_sentence(run: object, tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -4,9 +4,12 @@ import pytest
 import references as ref
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny import word_tokenizer
 
 from constraints import Length
-from guided_dlm.errors import InvalidRequest
+from guided_dlm import CompileContext, Vocabulary
+from guided_dlm.errors import Infeasible, InvalidRequest
+from guided_dlm.testing import byte_vocabulary
 
 RANGES = [None, (0, 0), (1, 1), (2, 2), (0, 1), (1, 3), (2, None), (0, None), (3, 5)]
 
@@ -113,20 +116,20 @@ def test_tokens_are_counted_from_ids_and_not_from_text() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (-1, "-1 is no length"),
-        ((-2, 3), "-2 is no length"),
-        ((3, -2), "-2 is no length"),
+        (-1, "give a whole number from 0 up"),
+        ((-2, 3), "give a whole number from 0 up"),
+        ((3, -2), "give a whole number from 0 up"),
         ((3, 2), "minimum is larger than the maximum"),
-        (2.5, "give a whole number or a pair"),
-        ("3", "give a whole number or a pair"),
-        ((1, 2, 3), "give a whole number or a pair"),
-        ((), "give a whole number or a pair"),
-        ((1, "3"), "'3' is no length"),
-        ((1.0, 3), "1.0 is no length"),
-        (True, "True is no length"),
-        ((None, 3), "None is no length"),
-        ((None, None), "None is no length"),
-        ({"min": 1}, "give a whole number or a pair"),
+        (2.5, "give a whole number from 0 up"),
+        ("3", "give a whole number from 0 up"),
+        ((1, 2, 3), "give a whole number from 0 up"),
+        ((), "give a whole number from 0 up"),
+        ((1, "3"), "give a whole number from 0 up"),
+        ((1.0, 3), "give a whole number from 0 up"),
+        (True, "give a whole number from 0 up"),
+        ((None, 3), "give a whole number from 0 up"),
+        ((None, None), "give a whole number from 0 up"),
+        ({"min": 1}, "give a whole number from 0 up"),
     ],
 )
 def test_impossible_ranges_are_refused_by_name(name: str, value: object, reason: str) -> None:
@@ -137,3 +140,32 @@ def test_impossible_ranges_are_refused_by_name(name: str, value: object, reason:
 def test_counting_nothing_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="counts nothing"):
         Length()
+
+
+@pytest.mark.parametrize(
+    ("wish", "automaton"),
+    [
+        (Length(words=(2, 10**9)), Length(words=(2, None))),
+        (Length(words=(1, 3), characters=(0, 10**9)), Length(words=(1, 3))),
+        (Length(tokens=(0, 10**9), words=2), Length(words=2)),
+        (Length(sentences=(0, 10**9)), Length(sentences=(0, None))),
+    ],
+    ids=repr,
+)
+def test_a_count_that_the_canvas_cannot_reach_is_not_counted_to(wish: Length, automaton: Length) -> None:
+    context = CompileContext(vocabulary=byte_vocabulary(), length=8)
+    assert wish.compile(context).automaton == automaton.compile(context).automaton
+
+
+@pytest.mark.parametrize("name", ["tokens", "words", "characters", "sentences"])
+def test_more_than_any_canvas_holds_is_infeasible_at_once(name: str) -> None:
+    context = CompileContext(vocabulary=byte_vocabulary(), length=8)
+    with pytest.raises(Infeasible, match=rf"Length\({name}=1000000000\).*1000000000 {name}.*8 tokens"):
+        Length(**{name: 10**9}).compile(context)
+
+
+def test_counts_are_multiplied_as_tokens_where_they_stay_small() -> None:
+    wish = Length(words=(8, 12), characters=(20, 100))
+    context = CompileContext(vocabulary=Vocabulary.from_tokenizer(word_tokenizer()), length=32)
+    apart = (Length(words=(8, 12)) & Length(characters=(20, 100))).compile(context).automaton
+    assert wish.compile(context).automaton == apart

@@ -164,7 +164,7 @@ def test_scaled_multiplies_every_channel() -> None:
     assert torch.allclose(energies(-1 * ONE), -energies(ONE))
     bias, plain = (2.5 * BIAS).compile(CONTEXT).bias, BIAS.compile(CONTEXT).bias
     assert bias is not None and plain is not None
-    assert torch.equal(bias(step()), 2.5 * plain(step()))
+    assert torch.equal(bias(step()), 2.5 * plain(step()).expand(2, 1, -1))
     reward = (2.5 * REWARD).compile(CONTEXT).reward
     assert reward is not None
     assert reward(["a a", "b"], torch.zeros(2, 4)).tolist() == [5.0, 0.0]
@@ -199,6 +199,19 @@ def test_during_pulls_in_its_window_only() -> None:
     assert torch.equal(pulls[1], energies(ONE))
     nested = During(0.0, 0.5, 2.0 * ONE)
     assert torch.allclose(energies(nested, step(1)), 2.0 * energies(ONE))
+
+
+def test_progress_is_per_row_and_knows_that_a_small_canvas_ends_early() -> None:
+    tokens_BL = torch.zeros(2, 8, dtype=torch.long)
+    here = Step(index=2, total=32, time=0.9, tokens_BL=tokens_BL, open_B=torch.tensor([2, 100]))
+    assert here.progress_B.tolist() == pytest.approx([2 / 4, 2 / 32])
+    assert Step(index=8, total=32, time=0.9, tokens_BL=tokens_BL).progress_B.tolist() == [0.25] * 2
+    assert (energies(ONE.during(0.5, 1.0), here) != 0).tolist() == [True, False]
+
+
+def test_a_time_window_goes_around_a_disjunction_not_into_it() -> None:
+    with pytest.raises(TypeError, match=r"\(a \| b\)\.during"):
+        ONE | (2.0 * TWO).during(0, 0.5)
 
 
 def test_the_energy_of_a_disjunction_is_a_soft_minimum() -> None:

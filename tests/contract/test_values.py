@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from wishes import ANY, HARD, Prefer
@@ -89,14 +90,14 @@ SOFT = {"constraint": "test-prefer", "word": "a"}
         ({"scale": 2, "of": {**SOFT, "x": 1}}, r"\$\.of: Prefer has no field 'x'"),
         ({"constraint": "template", "parts": [{"blank": {"wordz": 1}}]}, r"parts\[0\]\.blank: Blank has no .*'wordz'"),
         ({"constraint": "template", "parts": ["a"], "x": 1}, r"\$: .*'x'"),
-        ({"constraint": "template", "parts": "a"}, r"\$: a template takes a list 'parts'"),
-        ({"constraint": "template", "parts": [{"blank": 3}]}, r"\$: Template: .* is neither"),
-        ({"constraint": "template", "parts": [{"blank": {"words": -1}}]}, r"\$\.parts\[0\]\.blank: .*-1 is no length"),
+        ({"constraint": "template", "parts": "a"}, r"\$\.parts: expected a list of texts .*got 'a'"),
+        ({"constraint": "template", "parts": [{"blank": 3}]}, r"\$\.parts\[0\]\.blank: expected an object .*got 3"),
+        ({"constraint": "template", "parts": [{"blank": {"words": -1}}]}, r"\$\.parts\[0\]\.blank: .*=-1: give"),
         ({"constraint": "template", "parts": [{"blank": {"regex": 3}}]}, r"\$\.parts\[0\]\.blank: .*not a text"),
         ({"all": [{"constraint": "length", "words": [3, 2]}]}, r"\$\.all\[0\]: .*minimum is larger"),
         ({"constraint": "words", "include": []}, r"\$: .*asks for nothing"),
         ({"constraint": "words", "include": "pub"}, r"\$: .*give a list"),
-        ({"constraint": "regex"}, r"\$: .*'pattern'"),
+        ({"constraint": "regex"}, r"\$: Regex needs the field 'pattern'"),
         ({"constraint": "regex", "pattern": 3}, r"\$: .*not a text"),
         ({"constraint": "regex", "pattern": "a", "flags": 3}, r"\$: .*not a text"),
         ({"constraint": ["length"]}, r"\$\.constraint: expected a constraint's name"),
@@ -105,7 +106,15 @@ SOFT = {"constraint": "test-prefer", "word": "a"}
         ({"all": [LEAF], "any": [LEAF]}, r"\$: \['all', 'any'\] is no constraint"),
         ({"all": LEAF}, r"\$\.all: expected a list"),
         ({"all": [3]}, r"\$\.all\[0\]: expected an object"),
-        ({"any": []}, "AnyOf.*can never hold"),
+        ({"any": []}, r"\$\.any: .*at least one constraint"),
+        ({"all": []}, r"\$\.all: .*at least one constraint"),
+        ({"constraint": "template"}, r"\$: Template needs the field 'parts'"),
+        ({"constraint": "template", "parts": ["a", 3]}, r"\$\.parts\[1\]: expected a text or .*got 3"),
+        ({"constraint": "template", "parts": [{"gap": {}}]}, r"\$\.parts\[0\]: expected a text or"),
+        ({"scale": True, "of": SOFT}, r"\$: .*finite number, not by True"),
+        ({"not": {"during": [True, 1], "of": SOFT}}, r"\$\.not: during\(True, 1\): give two numbers"),
+        ({1: 2, "a": 3}, r"\$: \[1, 'a'\] is no constraint"),
+        ({"constraint": "length", 1: 3}, r"\$: Length has no field 1"),
         ({"not": [LEAF]}, r"\$\.not: expected an object"),
         ({"not": SOFT}, r"\$: ~Prefer.*no opposite"),
         ({"any": [LEAF, SOFT]}, r"\$: .*mixes a guarantee with a preference"),
@@ -114,9 +123,9 @@ SOFT = {"constraint": "test-prefer", "word": "a"}
         ({"scale": "2", "of": SOFT}, r"\$: .*finite number"),
         ({"scale": float("nan"), "of": SOFT}, r"\$: .*finite number"),
         ({"during": [0, 1], "of": LEAF}, r"\$: Regex.*every step"),
-        ({"during": [0.6, 0.5], "of": SOFT}, r"0 <= start < stop <= 1"),
+        ({"during": [0.6, 0.5], "of": SOFT}, r"\$: during\(0\.6, 0\.5\): .*0 <= start < stop <= 1"),
         ({"during": [0, 2], "of": SOFT}, r"0 <= start < stop <= 1"),
-        ({"during": ["a", "b"], "of": SOFT}, r"\$: "),
+        ({"during": ["a", 1], "of": SOFT}, r"\$: during\('a', 1\): give two numbers"),
         ({"during": 0.5, "of": SOFT}, r"\$\.during: expected \[start, stop\]"),
         ([LEAF], r"\$: expected an object"),
         ("length", r"\$: expected an object"),
@@ -134,8 +143,50 @@ def test_a_bad_pattern_keeps_its_error_and_gains_the_path() -> None:
 
 
 def test_a_misspelled_constraint_is_suggested() -> None:
-    with pytest.raises(UnknownConstraint, match="Did you mean 'length'"):
+    with pytest.raises(UnknownConstraint, match=r"\$\.not\.constraint: .*Did you mean 'length'"):
         Constraint.from_config({"not": {"constraint": "lenght", "words": 3}})
+
+
+@pytest.mark.parametrize("depth", [99, 101, 50_000])
+def test_a_config_nests_at_most_100_levels_deep(depth: int) -> None:
+    config: Any = LEAF
+    for _ in range(depth - 1):
+        config = {"not": config}
+    if depth <= 100:
+        assert Constraint.from_config(config).to_config() == config
+        return
+    with pytest.raises(InvalidRequest, match="more than 100 levels"):
+        Constraint.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [(np.int64(3), (3, 3)), ((np.int32(1), None), (1, None)), ([0, np.uint8(2)], (0, 2))]
+)
+def test_whole_numbers_of_numpy_are_whole_numbers(given: Any, stored: tuple[int, int | None]) -> None:
+    wish = Length(words=given)
+    assert wish == Length(words=stored)
+    assert json.loads(json.dumps(wish.to_config()))["words"] == list(stored)
+
+
+@pytest.mark.parametrize("given", [True, np.True_, np.float64(3), (False, 3), "3", None])
+def test_what_is_no_whole_number_is_no_count(given: Any) -> None:
+    with pytest.raises(InvalidRequest, match="Length"):
+        Length(words=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "Words: include=None is no list"),
+        ({"a"}, r"Words: include=\{'a'\} is no list"),
+        (b"a", "Words: include=b'a' is no list"),
+        ("a", r"Words: include='a': .*here \['a'\]"),
+        (["a", 97], r"Words: include\[1\]=97 is not a text"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_said_by_name(given: Any, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        Words(include=given)
 
 
 def test_a_live_object_is_not_serialisable() -> None:

@@ -14,10 +14,11 @@ from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.guidance import Truncation
 from guided_dlm.posterior import Posterior
-from guided_dlm.randomness import Randomness, row_seeds
-from guided_dlm.samplers import CommitRule, Plan, Snapshot
-from guided_dlm.samplers.commit import Ancestral, Confidence, EntropyBound
-from guided_dlm.samplers.ending import Ending, log_scale
+from guided_dlm.processes import Prediction
+from guided_dlm.randomness import Purpose, Randomness, row_seeds
+from guided_dlm.samplers import CommitRule, Plan, Snapshot, sample
+from guided_dlm.samplers.commit import Ancestral, Confidence, EntropyBound, LLaDA
+from guided_dlm.samplers.ending import Ending
 from guided_dlm.samplers.loop import run
 
 SIZE, LENGTH, END, PADDING, MASK = 5, 4, 2, 3, 4
@@ -86,9 +87,9 @@ def test_any_text_at_all_has_probability_one_and_the_end_its_own_marginals(seed:
     marginals_LV = marginals_of(tailed_joint(seed).flatten(), SIZE)
     logits_BLV, ending = marginals_LV.log()[None], Ending(END, PADDING)
     nothing_BL = torch.full((1, LENGTH), -1)
-    law = Posterior(ending.sequential(logits_BLV), ANY_TEXT, known_BL=nothing_BL)
+    law = Posterior(ending.sequential(logits_BLV, torch.tensor([True])), ANY_TEXT, known_BL=nothing_BL)
     torch.testing.assert_close(law.probability(END)[0].double(), marginals_LV[:, END], atol=1e-6, rtol=0)
-    assert float(law.log_z + log_scale(nothing_BL)) == pytest.approx(0, abs=1e-9)
+    assert float(law.log_z) + LENGTH * math.log(2) == pytest.approx(0, abs=1e-9)
     crowded = Posterior(logits_BLV, ANY_TEXT, known_BL=nothing_BL).probability(END)[0]
     assert (crowded - marginals_LV[:, END]).abs().max() > 0.02  # what the factors as they are would do to lengths
 
@@ -177,3 +178,63 @@ def test_the_tail_is_closed_only_after_a_written_end() -> None:
     closed = canvas_of(tokens, VOCABULARY).close_tail(END, PADDING, tokens == MASK)
     expected = torch.tensor([[0, END, PADDING, PADDING], [MASK, 1, MASK, MASK], [MASK, MASK, MASK, END]])
     assert torch.equal(closed.tokens_BL, expected)
+
+
+def test_log_z_of_a_row_does_not_depend_on_whether_others_have_an_end() -> None:
+    given = torch.tensor([[-1, -1, END, PADDING], [-1, -1, -1, -1]])
+    together = one_step(HARD, empty(2).fix(given)).prediction.log_z
+    alone = [float(one_step(HARD, empty(1).fix(row[None])).prediction.log_z) for row in given]
+    assert together.tolist() == pytest.approx(alone, abs=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("rule", [Confidence(), Ancestral(), LLaDA()], ids=lambda rule: type(rule).__name__)
+def test_at_temperature_zero_a_constraint_that_forbids_nothing_does_not_shorten(rule: CommitRule, steps: int) -> None:
+    """The best canvas of the sequential law would be the shortest text."""
+    joint = tailed_joint(3)
+    found = greedy(joint, ANY_TEXT, rule, steps)
+    marginals_LV = marginals_of(joint.flatten(), SIZE)
+    full = float(1 - marginals_LV[:, END].sum())
+    best = int(torch.tensor([*marginals_LV[:, END].tolist(), full]).argmax())
+    assert places(found).tolist() == [best]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6])
+@pytest.mark.parametrize("rule", [Confidence(), Ancestral(), LLaDA()], ids=lambda rule: type(rule).__name__)
+def test_at_temperature_zero_every_canvas_is_accepted(rule: CommitRule, steps: int) -> None:
+    for seed in range(8):
+        (canvas,) = greedy(tailed_joint(seed), HARD, rule, steps).tolist()
+        assert HARD.accepts(canvas)
+
+
+def greedy(joint: Tensor, automaton: TokenAutomaton, rule: CommitRule, steps: int) -> Tensor:
+    plan = Plan(
+        denoiser=ClosedTail(joint, VOCABULARY),
+        guide=Guide(),
+        automata=automaton,
+        rule=rule,
+        randomness=Randomness(row_seeds(0, 1, CPU)),
+        steps=steps,
+        truncation=Truncation(temperature=0.0),
+    )
+    return sample(plan, empty(1))
+
+
+class Extreme(Randomness):
+    """Draws the largest uniform there is."""
+
+    def uniform(self, step: int, purpose: Purpose, width: int) -> Tensor:
+        return torch.full((len(self.seeds_B), width), 1.0 - 2.0**-53, dtype=torch.float64)
+
+
+def test_the_extreme_draw_never_leaves_the_language() -> None:
+    """No probability is taken as a difference, whose rounding would look like a text that fills the canvas."""
+    automaton = ByteAutomaton.from_regex("[ab]{2}").lift(VOCABULARY)
+    for scale in (1.0, 3.0, 10.0):
+        logits_BLV = scale * torch.randn(64, LENGTH, SIZE, generator=torch.Generator().manual_seed(1))
+        logits_BLV[..., MASK] = -torch.inf
+        law = Posterior(Ending(END, PADDING).sequential(logits_BLV, torch.ones(64, dtype=torch.bool)), automaton)
+        prediction = Prediction(law=law, randomness=Extreme(torch.zeros(64, dtype=torch.int64)), step=0)
+        start = empty(64).write(torch.full((64, LENGTH), MASK), torch.ones(64, LENGTH, dtype=torch.bool))
+        after = Ending(END, PADDING).write(start, prediction)
+        assert places(after.tokens_BL).tolist() == [2] * 64

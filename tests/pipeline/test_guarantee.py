@@ -13,6 +13,7 @@ from wishes import Prefer, holds
 
 from constraints import Blank, Choice, Length, Regex, Template, Words
 from guided_dlm import CompileContext, Constraint, GuidedPipeline, Output, Vocabulary
+from guided_dlm.algebra import All
 from guided_dlm.errors import Infeasible, InvalidRequest
 from guided_dlm.feasibility import compile_feasible
 from guided_dlm.samplers import RULES
@@ -202,6 +203,20 @@ def test_what_cannot_be_is_refused_before_any_model_call_naming_who_clashes(
         assert name not in str(caught.value)
 
 
+def test_the_clash_among_many_is_found_and_is_minimal() -> None:
+    words = ["pub", "near", "Mill", "cheap", "food", "Japanese"]
+    includes = [Words(include=[word]) for word in words]
+    context = CompileContext(vocabulary=Vocabulary.from_tokenizer(word_level()), length=12)
+    wish = All(Length(words=(0, 2)), Regex("[A-Za-z ]*"), *includes)
+    with pytest.raises(Infeasible) as caught:
+        compile_feasible(wish, context)
+    named = [part for part in wish.operands if f'"{part!r}"' in str(caught.value)]
+    assert Length(words=(0, 2)) in named
+    assert len(named) == 4
+    for part in named:
+        compile_feasible(All(*(other for other in named if other is not part)), context)
+
+
 @pytest.mark.parametrize("length", [8, 64])
 def test_five_words_in_three_are_infeasible_where_words_cannot_be_glued(length: int) -> None:
     context = CompileContext(vocabulary=Vocabulary.from_tokenizer(word_level()), length=length)
@@ -234,6 +249,8 @@ LONG = "The Mill is a cheap pub near the riverside The is a"
         ({"prompt": LONG[:-5], "max_new_tokens": 3}, InvalidRequest, "longest prompt takes 10"),
         ({"prompt": LONG}, InvalidRequest, "longest prompt takes 12"),
         ({"prompt": ["The", LONG]}, InvalidRequest, "longest prompt takes 12"),
+        ({"prompt": "The Mill " * 35}, InvalidRequest, "too long.*longest prompt takes 70.*at most 11 tokens"),
+        ({"prompt": "The \ud800"}, InvalidRequest, r"lone surrogate at position 4"),
         ({"prompt": "\u03a9"}, InvalidRequest, "cannot write"),
         ({"prompt": []}, InvalidRequest, "prompt"),
         ({"num_samples": 0}, InvalidRequest, "num_samples=0"),
@@ -241,7 +258,18 @@ LONG = "The Mill is a cheap pub near the riverside The is a"
         ({"batch_size": 0}, InvalidRequest, "batch_size=0"),
         ({"temperature": -0.1}, InvalidRequest, "temperature=-0.1"),
         ({"temperature": float("nan")}, InvalidRequest, "temperature=nan"),
+        ({"temperature": float("inf")}, InvalidRequest, "temperature=inf"),
+        ({"temperature": 1e-30}, InvalidRequest, r"temperature=1e-30.*0 \(the mode\) or in"),
+        ({"temperature": "hot"}, InvalidRequest, "temperature='hot'"),
+        ({"steps": 2.5}, InvalidRequest, r"steps=2\.5.*whole number"),
+        ({"num_samples": "2"}, InvalidRequest, "num_samples='2'"),
+        ({"max_new_tokens": 2.5}, InvalidRequest, r"max_new_tokens=2\.5"),
+        ({"seed": None}, InvalidRequest, "seed=None"),
+        ({"seed": "ab"}, InvalidRequest, "seed='ab'"),
+        ({"seed": [0.5]}, InvalidRequest, r"seed=\[0\.5\]"),
+        ({"constraint": Prefer(word="a", channel="reward")}, InvalidRequest, "reward.*particle guidance"),
         ({"top_k": 0}, InvalidRequest, "top_k=0"),
+        ({"top_k": 2.5}, InvalidRequest, r"top_k=2\.5"),
         ({"top_p": 0.0}, InvalidRequest, r"top_p=0\.0"),
         ({"top_p": 1.1}, InvalidRequest, r"top_p=1\.1"),
         ({"sampler": "confidnce"}, LookupError, "no sampler 'confidnce'. Did you mean 'confidence'"),

@@ -2,19 +2,20 @@
 
 import itertools
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from references import places
 from scipy import stats
-from tiny import tabular_pipeline, tiny_model, tiny_pipeline, well_formed, word_tokenizer
+from tiny import save_tiny_model, tabular_pipeline, tiny_model, tiny_pipeline, well_formed, word_tokenizer
 from wishes import Prefer
 
 from constraints import Choice, Length, Regex, Words
 from guided_dlm import GuidedPipeline, Vocabulary
 from guided_dlm.denoisers.transformer import TransformerDenoiser
-from guided_dlm.errors import GuidedError, UnknownName
+from guided_dlm.errors import GuidedError, InvalidRequest, UnknownName
 from guided_dlm.models import shipped
 from guided_dlm.samplers import Snapshot
 
@@ -285,3 +286,70 @@ def test_a_misspelled_model_suggests_the_shipped_one() -> None:
 def test_a_missing_folder_is_no_hub_id(name: str) -> None:
     with pytest.raises(GuidedError, match=r"no model"):
         GuidedPipeline.from_pretrained(name)
+
+
+def test_a_path_is_a_folder_and_never_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = GuidedPipeline.from_pretrained(save_tiny_model(tmp_path / "model"))
+    assert loaded(steps=2).satisfied.all()
+    monkeypatch.chdir(tmp_path)
+    for missing in (tmp_path / "gone", Path("some/where")):
+        with pytest.raises(UnknownName, match="no model"):
+            GuidedPipeline.from_pretrained(missing)
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError("There is no network.\nSecond line.")
+
+    monkeypatch.setattr(TransformerDenoiser, "from_pretrained", refuse)
+    with pytest.raises(UnknownName) as caught:
+        GuidedPipeline.from_pretrained("some/where")
+    assert str(caught.value).startswith(
+        "'some/where' is neither shipped nor a local folder, so it was taken as a Hub id"
+    )
+    assert "no network. Shipped models: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": None}, "not None. Shipped models"),
+        ({"name": 3}, "not 3. Shipped models"),
+        ({"device": "bogus"}, r"device='bogus' cannot be used \(.*this machine has 'cpu'"),
+        ({"device": "meta"}, r"device='meta' cannot be used"),
+        ({"device": None}, r"device=None cannot be used"),
+        ({"dtype": torch.int64}, r"dtype=torch\.int64 .*give one of torch\.float32"),
+        ({"dtype": "float32"}, r"dtype='float32' .*give one of torch\.float32"),
+    ],
+)
+def test_what_no_model_can_be_loaded_with_is_refused(tmp_path: Path, options: dict[str, object], said: str) -> None:
+    name = save_tiny_model(tmp_path)
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        GuidedPipeline.from_pretrained(**{"name": name, **options})  # type: ignore[arg-type]
+    assert "Did you mean" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="device='cuda' cannot be used"):
+        GuidedPipeline.from_pretrained(save_tiny_model(tmp_path), device="cuda")
+
+
+@pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_folder_is_not_a_wrong_name(tmp_path: Path, broken: str) -> None:
+    file = save_tiny_model(tmp_path) / broken
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(InvalidRequest, match="could not be loaded") as caught:
+        GuidedPipeline.from_pretrained(tmp_path)
+    assert "Shipped models" not in str(caught.value)
+
+
+def test_a_pipeline_of_a_name_points_to_from_pretrained() -> None:
+    with pytest.raises(InvalidRequest, match=r"takes a Denoiser, not 'restaurant-words'.*from_pretrained"):
+        GuidedPipeline("restaurant-words")  # type: ignore[arg-type]
+
+
+def test_white_space_of_a_prompt_does_not_matter_to_a_word_model() -> None:
+    outs = [pipeline()(prompt, steps=3, max_new_tokens=6) for prompt in ("The Mill", "The Mill ", " The  Mill\n")]
+    assert outs[0].texts == outs[1].texts == outs[2].texts

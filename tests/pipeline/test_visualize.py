@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from guided_dlm import Vocabulary
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.trace import Trace, TraceStep
 from guided_dlm.visualize import canvas_html, plot_canvas, plot_log_z, written_when
 
@@ -135,3 +136,21 @@ def test_log_z_has_a_line_per_row_and_a_point_per_step() -> None:
     lines = [line.get_ydata().tolist() for line in ax.lines[:2]]
     assert lines == [[0.0, -1.0], [-1.0, -2.0]]
     matplotlib.pyplot.close(ax.figure)
+
+
+@pytest.mark.parametrize("draw", [written_when, plot_canvas, canvas_html, plot_log_z])
+@pytest.mark.parametrize("trace", [None, Trace(), "trace"])
+def test_without_a_trace_the_message_says_how_to_get_one(draw: object, trace: object) -> None:
+    arguments = (trace, VOCABULARY) if draw in (plot_canvas, canvas_html) else (trace,)
+    with pytest.raises(InvalidRequest, match=r"nothing to draw.*return_trace=True"):
+        draw(*arguments)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("row", [2, -3])
+def test_a_row_that_is_not_there_is_refused(row: int) -> None:
+    trace = trace_of([[[0, 5], [2, 5]]])
+    for draw in (plot_canvas, canvas_html):
+        with pytest.raises(InvalidRequest, match=rf"row={row}: .*2 rows; give one from 0 to 1"):
+            draw(trace, VOCABULARY, row=row)
+    with pytest.raises(InvalidRequest, match=f"row={row}"):
+        written_when(trace, row)

@@ -97,8 +97,9 @@ def test_examples_end_with_the_end_and_fit_the_canvas() -> None:
 
 
 def batches(collate: CanvasCollator, count: int = 300) -> list[dict[str, torch.Tensor]]:
+    """Batches that differ in their last row."""
     examples = [{"input_ids": [5, 6, 1], "length": 3}, {"input_ids": [7, 1], "length": 2}]
-    return [collate(examples) for _ in range(count)]
+    return [collate([*examples, {"input_ids": [10 + index, 1], "length": 2}]) for index in range(count)]
 
 
 def test_tails_have_every_length_up_to_the_limit_and_the_whole_canvas_now_and_then() -> None:
@@ -113,10 +114,10 @@ def test_tails_have_every_length_up_to_the_limit_and_the_whole_canvas_now_and_th
 def test_canvases_are_text_end_and_padding() -> None:
     for batch in batches(CanvasCollator(pad_id=9, canvas=8), 20):
         tokens = batch["input_ids"]
-        assert tokens[:, :3].tolist() == [[5, 6, 1], [7, 1, 9]]
+        assert tokens[:2, :3].tolist() == [[5, 6, 1], [7, 1, 9]]
         assert (tokens[:, 3:] == 9).all()
         assert tokens.shape[1] <= 8
-        assert batch["length"].tolist() == [3, 2]
+        assert batch["length"].tolist() == [3, 2, 2]
 
 
 def test_tails_come_from_the_seed_alone() -> None:
@@ -127,7 +128,7 @@ def test_tails_come_from_the_seed_alone() -> None:
 def test_an_autoregressive_run_has_no_tails() -> None:
     collate = CanvasCollator(9, 32, **TrainingRecipe(data="", out="", objective="autoregressive").tails())
     assert {batch["input_ids"].shape[1] for batch in batches(collate)} == {3}
-    assert TrainingRecipe(data="", out="").tails() == {}
+    assert TrainingRecipe(data="", out="", full_share=0.5).tails() == {"full_share": 0.5}
 
 
 def test_frequent_words_are_one_token_and_rare_ones_are_spelled() -> None:

@@ -34,6 +34,7 @@ class TokenTrie:
         node = np.zeros(len(tokens), dtype=np.int64)
         alive = np.arange(len(tokens))
         self.size = len(tokens)
+        self.beginning = np.bincount(data[offsets[lengths > 0]], minlength=256)  # how many tokens begin with each byte
         self.at_root = np.flatnonzero(lengths == 0)
         self.levels: list[_Level] = []
         for depth in range(int(lengths.max(initial=0))):
@@ -70,19 +71,18 @@ class TokenTrie:
     def columns(self, dfa: Dfa, states: IntArray) -> tuple[Table, IntArray]:
         """Return (int32 `[states, C]`: distinct columns of the lifted table; int64 `[tokens]`: each token's column).
 
-        States are taken in batches, so that the full table of states by tokens is never in memory.
+        States are taken in batches, so that the full table of states by tokens is never in memory: those that most
+        tokens die in apart from the others, so that what is live in few states is read from few states.
 
         Raises:
             AutomatonTooLarge: the result would not fit in about a gigabyte.
         """
-        widest = max([self.size, 1, *(level.byte.size for level in self.levels)])
-        size = max(1, _BATCH_CELLS // widest)
         column, following = np.zeros(self.size, dtype=np.int64), 1
-        parts: list[tuple[IntArray, Table, IntArray]] = []
-        for begin in range(0, states.size, size):
-            tokens, reached = self.run(dfa, states[begin : begin + size])
+        parts: list[tuple[IntArray, IntArray, Table, IntArray]] = []
+        for batch in self._batches(dfa, states):
+            tokens, reached = self.run(dfa, states[batch])
             first, kind = unique_rows(reached)
-            parts.append((tokens, reached[first], kind))
+            parts.append((batch, tokens, reached[first], kind))
             # Tokens that are dead in this batch keep their column; the others split off.
             joint, split = unique_rows((column[tokens] * (first.size + 1) + kind)[:, None])
             column[tokens] = following + split
@@ -94,9 +94,19 @@ class TokenTrie:
                 f"too many together (more than {MAX_CELLS} cells). Use fewer alternatives or a smaller vocabulary."
             )
         table = np.full((states.size, first.size), DEAD, dtype=np.int32)
-        for begin, (tokens, rows, kind) in zip(range(0, states.size, size), parts, strict=True):
+        for batch, tokens, rows, kind in parts:
             kind_of = np.full(self.size, rows.shape[0], dtype=np.int64)
             kind_of[tokens] = kind
             padded = np.pad(rows, ((0, 1), (0, 0)), constant_values=DEAD)
-            table[begin : begin + size] = padded[kind_of[first]].T
+            table[batch] = padded[kind_of[first]].T
         return table, column
+
+    def _batches(self, dfa: Dfa, states: IntArray) -> list[IntArray]:
+        """Return places in `states`, narrow ones first; a state is broad if a sixteenth of all tokens may live in it."""
+        column = dfa.column_of[np.arange(256)]
+        alive = np.pad(dfa.table >= 0, ((0, 0), (0, 1)))[states][:, column]
+        broad = alive @ self.beginning * 16 > self.size
+        widest = max([self.size, 1, *(level.byte.size for level in self.levels)])
+        size = max(1, _BATCH_CELLS // widest)
+        groups = (np.flatnonzero(~broad), np.flatnonzero(broad))
+        return [group[begin : begin + size] for group in groups for begin in range(0, group.size, size)]

@@ -123,16 +123,19 @@ def group_masses(
     That is log of sum over arcs of a(src) b(dst) / Z: what conditioning multiplies the probability of a token in the
     group by (adding up over the groups that hold it).
     """
-    message, masses = start_NR, []
+    message, reached = start_NR, []
     groups, landings = weights_LGR.shape[1], len(chain.group_P)
-    for position, weight_GR in enumerate(weights_LGR):
+    for weight_GR in weights_LGR:
         reached_PR = arithmetic.total(message.index_select(0, chain.src_A), chain.landing_A, landings)
-        after_PR = backward_LNR[position + 1].index_select(0, chain.dst_P)
-        masses.append(arithmetic.total(arithmetic.join(reached_PR, after_PR), chain.group_P, groups))
+        reached.append(reached_PR)
         written_PR = arithmetic.join(reached_PR, weight_GR.index_select(0, chain.group_P))
         message, _ = arithmetic.rescale(arithmetic.total(written_PR, chain.dst_P, chain.num_states))
-    mass_LGR = torch.stack(masses)
-    # All positions at once: each row's masses, times the weights, add up to one.
+    # All positions at once; positions stand beside the columns, since sums run over the first axis.
+    reached_PX = torch.stack(reached, dim=1).flatten(1)
+    after_PX = backward_LNR[1:].transpose(0, 1).index_select(0, chain.dst_P).flatten(1)
+    mass_GX = arithmetic.total(arithmetic.join(reached_PX, after_PX), chain.group_P, groups)
+    mass_LGR = mass_GX.view(groups, len(weights_LGR), -1).transpose(0, 1)
+    # Each row's masses, times the weights, add up to one.
     share_GX = arithmetic.join(mass_LGR, weights_LGR).transpose(0, 1).flatten(1)
     rows = int(chain.row_of_group_G.max()) + 1
     log_total_GX = arithmetic.log(arithmetic.total(share_GX, chain.row_of_group_G, rows))[chain.row_of_group_G]

@@ -90,10 +90,11 @@ class Posterior:
 
     def confidence(self, without: int | None = None) -> Tensor:
         """Return the largest marginal `[B, L]`, leaving out one token id if asked; 1 where known."""
-        q_MV = self._marginals_MV()
-        if without is not None:
-            q_MV[:, without] = 0.0
-        return self._fill(q_MV.amax(-1), 1.0)
+        self._require_feasible()
+        best_M = self._p_MV.new_empty(len(self._p_MV))
+        for part, here, shift_NC in zip(self._layout.parts, self._places, self._class_shifts, strict=True):
+            best_M[here] = self._best_N(part, here, shift_NC, without)
+        return self._fill(best_M, 1.0)
 
     def entropy(self) -> Tensor:
         """Return the entropy of each marginal `[B, L]`, in nats; 0 where known."""
@@ -237,9 +238,26 @@ class Posterior:
             q_MV[here] = q_NV
         return q_MV
 
+    def _best_N(self, part: Part, here: Tensor | slice, shift_NC: Tensor, without: int | None) -> Tensor:
+        """Return the largest marginal of each position: of a class it is that of its most probable token."""
+        own_class = None if without is None else part.tables.class_of_token_V[without]
+        if not self._is_linear or (own_class is not None and part.tables.size_C[own_class] > 1):
+            q_NV = self._block_NV(part, here, shift_NC)
+            if without is not None:
+                q_NV[:, without] = 0.0
+            return q_NV.amax(-1)
+        q_NC = class_maxima(self._p_MV[here], part.tables, 0.0) * shift_NC.exp().to(self._p_MV.dtype)
+        if own_class is not None:
+            q_NC[:, own_class] = 0.0
+        return q_NC.amax(-1)
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether every class is likely enough that no factor overflows, so that products do without logarithms."""
+        return isinstance(self._arithmetic, Linear) and self._ranges == {"safe"}
+
     def _block_NV(self, part: Part, here: Tensor | slice, shift_NC: Tensor) -> Tensor:
-        # Where every class is likely enough no factor overflows, and products do without logarithms.
-        linear = isinstance(self._arithmetic, Linear) and self._ranges == {"safe"}
+        linear = self._is_linear
         factor_NC = (shift_NC.exp() if linear else shift_NC).to(self._p_MV.dtype)
         factor_NV = factor_NC.index_select(1, part.tables.class_of_token_V)
         return factor_NV.mul_(self._p_MV[here]) if linear else factor_NV.add_(self._log_p_MV[here]).exp_()

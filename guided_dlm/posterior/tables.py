@@ -11,6 +11,8 @@ from torch import Tensor
 
 from guided_dlm.automata import TokenAutomaton
 
+SMALL_CLASS = 256  # up to this many tokens, adding them up by index is cheaper than a column of a matrix product
+
 
 @dataclass(frozen=True, eq=False)
 class GroupTables:
@@ -29,9 +31,21 @@ class GroupTables:
     accepting_S: Tensor
 
     @cached_property
-    def member_VC(self) -> Tensor:
-        """Float32 `[V, C + 1]`: 1 where a token is in a class."""
-        return torch.nn.functional.one_hot(self.class_of_token_V, self.groups_GC.shape[1]).float()
+    def size_C(self) -> Tensor:
+        """Int64 `[C + 1]`: how many tokens are in each class."""
+        return torch.bincount(self.class_of_token_V, minlength=self.groups_GC.shape[1])
+
+    @cached_property
+    def large(self) -> tuple[Tensor, Tensor]:
+        """The classes of many tokens, int64 `[K]`, and float32 `[V, K]`: 1 where a token is in one of them."""
+        classes_K = (self.size_C > SMALL_CLASS).nonzero()[:, 0]
+        return classes_K, (self.class_of_token_V[:, None] == classes_K).float()
+
+    @cached_property
+    def small(self) -> tuple[Tensor, Tensor]:
+        """The tokens of the other classes, int64 `[T]`, and the class of each."""
+        tokens_T = (self.size_C <= SMALL_CLASS)[self.class_of_token_V].nonzero()[:, 0]
+        return tokens_T, self.class_of_token_V[tokens_T]
 
     @property
     def num_groups(self) -> int:

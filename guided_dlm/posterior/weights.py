@@ -13,7 +13,6 @@ from guided_dlm.posterior.tables import GroupTables
 
 # A class of tokens at least this likely has lost nothing that matters to underflow, and can divide by its weight.
 SAFE = {torch.float32: 1e-30, torch.float64: 1e-280}
-MATMUL_CLASSES = 256  # beyond this many classes, adding up by index is cheaper than a matrix product
 
 
 def class_weights(
@@ -21,15 +20,14 @@ def class_weights(
 ) -> tuple[Tensor, Literal["safe", "rare", "lost"]]:
     """Return the probability of each token class, fp64 `[N, C + 1]`, and how small the least of them is.
 
-    One matrix product with the 0/1 membership where the classes are few. Precision is the input's, but classes that
-    are not `SAFE` somewhere are added up again in fp64 from `log_p()`: "rare" says that there are such, and "lost" that
+    A matrix product for the classes of many tokens, sums by index for the others. Precision is the input's, but classes
+    that are not `SAFE` somewhere are added up again in fp64 from `log_p()`: "rare" says that there are such, and "lost" that
     fp64 cannot hold them either.
     """
-    classes = tables.groups_GC.shape[1]
-    if classes <= MATMUL_CLASSES:
-        weight_NC = p_NV @ tables.member_VC.to(p_NV.dtype)
-    else:
-        weight_NC = p_NV.new_zeros(len(p_NV), classes).index_add_(1, tables.class_of_token_V, p_NV)
+    (large_K, member_VK), (token_T, class_T) = tables.large, tables.small
+    small_NT = p_NV.index_select(1, token_T)
+    weight_NC = p_NV.new_zeros(len(p_NV), len(tables.size_C)).scatter_add_(1, class_T.expand_as(small_NT), small_NT)
+    weight_NC.index_copy_(1, large_K, p_NV @ member_VK.to(p_NV.dtype))
     rare_C = (weight_NC < SAFE[p_NV.dtype]).any(0)
     rare_C[-1] = False  # tokens that no arc reads
     if not bool(rare_C.any()):
@@ -51,11 +49,11 @@ def log_class_weights(log_p_NV: Tensor, tables: GroupTables) -> Tensor:
     return (total_NC.clamp_min_(1e-300).log_() + best_NC).clamp_min_(NEVER)
 
 
-def class_maxima(values_NV: Tensor, tables: GroupTables) -> Tensor:
-    """Return the largest value in each class `[N, C + 1]`, `NEVER` in an empty one."""
-    classes = tables.groups_GC.shape[1]
+def class_maxima(values_NV: Tensor, tables: GroupTables, empty: float = NEVER) -> Tensor:
+    """Return the largest value in each class `[N, C + 1]`, `empty` in an empty one; no value is below that."""
     index_NV = tables.class_of_token_V.expand_as(values_NV)
-    return values_NV.new_full((len(values_NV), classes), NEVER).scatter_reduce_(1, index_NV, values_NV, "amax")
+    floor_NC = values_NV.new_full((len(values_NV), len(tables.size_C)), empty)
+    return floor_NC.scatter_reduce_(1, index_NV, values_NV, "amax")
 
 
 def log_sums(log_NJ: Tensor, member_KJ: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class TokenTrie:
         return table, column
 
     def _batches(self, dfa: Dfa, states: IntArray) -> list[IntArray]:
-        """Return places in `states`, narrow ones first; a state is broad if a sixteenth of all tokens may live in it."""
+        """Return places in `states`, narrow ones first; a state is broad if a sixteenth of all tokens may live."""
         column = dfa.column_of[np.arange(256)]
         alive = np.pad(dfa.table >= 0, ((0, 0), (0, 1)))[states][:, column]
         broad = alive @ self.beginning * 16 > self.size

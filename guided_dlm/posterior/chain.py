@@ -188,6 +188,6 @@ def inverse_cdf(mass: Tensor, uniform: Tensor) -> Tensor:
 
     In fp64 a uniform below 1 times the total stays below the total, so the search always ends at a positive mass.
     """
-    cumulative = mass.double().cumsum(-1)
+    cumulative = mass.cumsum(-1, dtype=torch.float64)
     threshold = uniform[..., None].double() * cumulative[..., -1:]
     return torch.searchsorted(cumulative, threshold, right=True).clamp_max_(mass.shape[-1] - 1)

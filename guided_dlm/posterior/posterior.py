@@ -128,7 +128,16 @@ class Posterior:
         self._require_feasible()
         group_BL = walk(self._arithmetic, self._chain, self._weights_LGR, self._messages_LNR, self._start_B, path_BL)
         wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL
-        return self._write(group_BL, wanted_BL, lambda log_q_NV, mine_BL: _draw_within(log_q_NV, token_BL[mine_BL]))
+
+        def choose(here_M: Tensor, member_NV: Tensor, mine_BL: Tensor) -> Tensor:
+            if self._is_linear:
+                mass_NV = _rows(self._p_MV, here_M) * member_NV
+            else:
+                log_q_NV = _rows(self._logits_MV, here_M).double().masked_fill(~member_NV, -torch.inf)
+                mass_NV = (log_q_NV - log_q_NV.amax(-1, keepdim=True)).exp()
+            return inverse_cdf(mass_NV, token_BL[mine_BL])[:, 0]
+
+        return self._write(group_BL, wanted_BL, choose)
 
     def mode(self) -> Tensor:
         """Return the most probable canvas `[B, L]` (the best string and path)."""
@@ -137,7 +146,11 @@ class Posterior:
         weights_LGR = self._log_weights(class_maxima, log_maxima)
         messages_LNR, _ = backward(best, self._chain, weights_LGR, best.enter(self._terminal_NR))
         group_BL = walk(best, self._chain, weights_LGR, messages_LNR, self._start_B, None)
-        return self._write(group_BL, self.open_BL, lambda log_q_NV, _: log_q_NV.argmax(-1))
+
+        def choose(here_M: Tensor, member_NV: Tensor, _: Tensor) -> Tensor:
+            return _rows(self._logits_MV, here_M).masked_fill(~member_NV, -torch.inf).argmax(-1)
+
+        return self._write(group_BL, self.open_BL, choose)
 
     def _first_states(self, start: Tensor | None) -> Tensor:
         if start is None:
@@ -262,17 +275,20 @@ class Posterior:
         factor_NV = factor_NC.index_select(1, part.tables.class_of_token_V)
         return factor_NV.mul_(self._p_MV[here]) if linear else factor_NV.add_(self._log_p_MV[here]).exp_()
 
-    def _write(self, group_BL: Tensor, wanted_BL: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Choose a token within its group at each wanted position."""
+    def _write(self, group_BL: Tensor, wanted_BL: Tensor, choose: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        """Choose a token within its group at each wanted position.
+
+        `choose` is told which open positions these are, bool `[M]`, the members of their groups, bool `[N, V]`, and
+        where they stand, bool `[B, L]`.
+        """
         tokens_BL = self.known_BL.clone()
         local_BL = group_BL - self._chain.group_offset_B[:, None]
         for part in self._layout.parts:
             mine_BL = torch.zeros_like(wanted_BL)
             mine_BL[part.rows] = wanted_BL[part.rows]
-            log_p_NV = self._logits_MV[mine_BL[self.open_BL]].double()
             member_NC = part.tables.groups_GC[local_BL[mine_BL]] > 0
-            log_q_NV = log_p_NV.masked_fill(~member_NC[:, part.tables.class_of_token_V], -torch.inf)
-            tokens_BL[mine_BL] = choose(log_q_NV, mine_BL)
+            member_NV = member_NC.index_select(1, part.tables.class_of_token_V)
+            tokens_BL[mine_BL] = choose(mine_BL[self.open_BL], member_NV, mine_BL)
         return tokens_BL
 
 
@@ -295,6 +311,6 @@ class _LogZ(torch.autograd.Function):
         return (grads[0][:, None, None] * difference).to(logits_BLV.dtype), None
 
 
-def _draw_within(log_q_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    best_N1 = log_q_NV.amax(-1, keepdim=True)
-    return inverse_cdf((log_q_NV - best_N1).exp(), uniform_N)[:, 0]
+def _rows(values_MV: Tensor, here_M: Tensor) -> Tensor:
+    """Return the rows asked for, without a copy where that is all of them."""
+    return values_MV if bool(here_M.all()) else values_MV[here_M]

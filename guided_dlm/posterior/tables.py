@@ -11,7 +11,7 @@ from torch import Tensor
 
 from guided_dlm.automata import TokenAutomaton
 
-SMALL_CLASS = 256  # up to this many tokens, adding them up by index is cheaper than a column of a matrix product
+TOKENS_IN_BIN, MOST_BINS = 64, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +36,16 @@ class GroupTables:
         return torch.bincount(self.class_of_token_V, minlength=self.groups_GC.shape[1])
 
     @cached_property
-    def large(self) -> tuple[Tensor, Tensor]:
-        """The classes of many tokens, int64 `[K]`, and float32 `[V, K]`: 1 where a token is in one of them."""
-        classes_K = (self.size_C > SMALL_CLASS).nonzero()[:, 0]
-        return classes_K, (self.class_of_token_V[:, None] == classes_K).float()
+    def bins(self) -> tuple[Tensor, Tensor]:
+        """Return the bin of each token, int64 `[V]`, and the class of each bin: a class of many tokens has several.
 
-    @cached_property
-    def small(self) -> tuple[Tensor, Tensor]:
-        """The tokens of the other classes, int64 `[T]`, and the class of each."""
-        tokens_T = (self.size_C <= SMALL_CLASS)[self.class_of_token_V].nonzero()[:, 0]
-        return tokens_T, self.class_of_token_V[tokens_T]
+        Sums by index wait for the last sum into the same place, so neighbours go to different bins.
+        """
+        bins_C = (self.size_C // TOKENS_IN_BIN).clamp(1, MOST_BINS)
+        first_C = bins_C.cumsum(0) - bins_C
+        place_V = torch.arange(len(self.class_of_token_V), device=bins_C.device)
+        bin_V = first_C[self.class_of_token_V] + place_V % bins_C[self.class_of_token_V]
+        return bin_V, torch.arange(len(bins_C), device=bins_C.device).repeat_interleave(bins_C)
 
     @property
     def num_groups(self) -> int:

@@ -20,14 +20,10 @@ def class_weights(
 ) -> tuple[Tensor, Literal["safe", "rare", "lost"]]:
     """Return the probability of each token class, fp64 `[N, C + 1]`, and how small the least of them is.
 
-    A matrix product for the classes of many tokens, sums by index for the others. Precision is the input's, but classes
-    that are not `SAFE` somewhere are added up again in fp64 from `log_p()`: "rare" says that there are such, and "lost" that
-    fp64 cannot hold them either.
+    Precision is the input's, but classes that are not `SAFE` somewhere are added up again in fp64 from `log_p()`:
+    "rare" says that there are such, and "lost" that fp64 cannot hold them either.
     """
-    (large_K, member_VK), (token_T, class_T) = tables.large, tables.small
-    small_NT = p_NV.index_select(1, token_T)
-    weight_NC = p_NV.new_zeros(len(p_NV), len(tables.size_C)).scatter_add_(1, class_T.expand_as(small_NT), small_NT)
-    weight_NC.index_copy_(1, large_K, p_NV @ member_VK.to(p_NV.dtype))
+    weight_NC = _by_class(p_NV, tables, "sum", 0.0)
     rare_C = (weight_NC < SAFE[p_NV.dtype]).any(0)
     rare_C[-1] = False  # tokens that no arc reads
     if not bool(rare_C.any()):
@@ -51,9 +47,16 @@ def log_class_weights(log_p_NV: Tensor, tables: GroupTables) -> Tensor:
 
 def class_maxima(values_NV: Tensor, tables: GroupTables, empty: float = NEVER) -> Tensor:
     """Return the largest value in each class `[N, C + 1]`, `empty` in an empty one; no value is below that."""
-    index_NV = tables.class_of_token_V.expand_as(values_NV)
-    floor_NC = values_NV.new_full((len(values_NV), len(tables.size_C)), empty)
-    return floor_NC.scatter_reduce_(1, index_NV, values_NV, "amax")
+    return _by_class(values_NV, tables, "amax", empty)
+
+
+def _by_class(values_NV: Tensor, tables: GroupTables, reduce: Literal["sum", "amax"], empty: float) -> Tensor:
+    """Reduce values by class `[N, C + 1]`, in an order that depends on nothing but the classes."""
+    bin_V, class_J = tables.bins
+    binned_NJ = values_NV.new_full((len(values_NV), len(class_J)), empty)
+    binned_NJ.scatter_reduce_(1, bin_V.expand_as(values_NV), values_NV, reduce)
+    classes_NC = values_NV.new_full((len(values_NV), len(tables.size_C)), empty)
+    return classes_NC.scatter_reduce_(1, class_J.expand_as(binned_NJ), binned_NJ, reduce)
 
 
 def log_sums(log_NJ: Tensor, member_KJ: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from constraints.length import Length
 from constraints.pattern import Choice, Regex
+from constraints.preferences import Preferences
 from constraints.template import Blank, Template
 from constraints.words import Words
 
-__all__ = ["Blank", "Choice", "Length", "Regex", "Template", "Words"]
+__all__ = ["Blank", "Choice", "Length", "Preferences", "Regex", "Template", "Words"]

@@ -10,8 +10,9 @@ from functools import reduce
 from operator import and_
 
 from constraints.fields import as_texts
-from guided_dlm.automata import ByteAutomaton
-from guided_dlm.constraint import RegularConstraint
+from constraints.preferences import Weights, as_weights
+from guided_dlm.automata import ByteAutomaton, WeightedAutomaton
+from guided_dlm.constraint import CompileContext, Guide, RegularConstraint
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.registry import register
 
@@ -27,6 +28,9 @@ class Words(RegularConstraint):
     A phrase is found where neither neighbour is a `\w` character. `only` compares words (maximal runs of non-space
     characters with a letter or digit) stripped of their non-`\w` edges. `in_order` asks for the included phrases one
     after the other, not overlapping. `ignore_case` follows `re.IGNORECASE`.
+
+    `prefer` is soft, and stands by itself: a text with the phrase weighs so many nats more, once, however often it
+    occurs. Join it to what must hold with `&`.
     """
 
     include: tuple[str, ...] = ()
@@ -34,18 +38,30 @@ class Words(RegularConstraint):
     only: tuple[str, ...] = ()
     in_order: bool = False
     ignore_case: bool = False
+    prefer: Weights = ()
+
+    @property
+    def hard(self) -> bool:  # type: ignore[override]
+        """Whether this is a guarantee: preferences are none."""
+        return not self.prefer
 
     def __post_init__(self) -> None:
         """Refuse empty lists and phrases that could never be found."""
         for name in ("include", "exclude", "only"):
             if getattr(self, name) != ():
                 object.__setattr__(self, name, as_texts(getattr(self, name), f"Words: {name}"))
+        if self.prefer != ():
+            object.__setattr__(self, "prefer", as_weights(self.prefer, "Words: prefer"))
+        if self.prefer and (self.include or self.exclude or self.only):
+            raise InvalidRequest(
+                "Words: prefer= is a wish, the others are guarantees; write Words(...) & Words(prefer=...)."
+            )
         for name in ("in_order", "ignore_case"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequest(f"Words: {name}={getattr(self, name)!r} must be True or False.")
-        if not (self.include or self.exclude or self.only):
-            raise InvalidRequest("Words() asks for nothing; give include=, exclude= or only=.")
-        if any(not phrase.strip() for phrase in (*self.include, *self.exclude)):
+        if not (self.include or self.exclude or self.only or self.prefer):
+            raise InvalidRequest("Words() asks for nothing; give include=, exclude=, only= or prefer=.")
+        if any(not phrase.strip() for phrase in (*self.include, *self.exclude, *dict(self.prefer))):
             raise InvalidRequest("Words: an empty phrase is in every text; name at least one character.")
         for word in self.only:
             if word.split() != [word] or _EDGES.sub("", word) != word or not any(c.isalnum() for c in word):
@@ -55,8 +71,10 @@ class Words(RegularConstraint):
     def _flags(self) -> int:
         return re.DOTALL | (re.IGNORECASE if self.ignore_case else 0)
 
-    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
-        """Search the text for each phrase, and look at each of its words."""
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
+        """Search the text for each phrase, and look at each of its words; a preference returns the text's weight."""
+        if self.prefer:
+            return sum(weight for phrase, weight in self.prefer if self._find(phrase, text, 0))
         return (
             self._has_included(text) and not any(self._find(p, text, 0) for p in self.exclude) and self._is_only(text)
         )
@@ -79,8 +97,26 @@ class Words(RegularConstraint):
         return not self.only or all(any(p.fullmatch(word) for p in patterns) for word in words)
 
     def to_automaton(self) -> ByteAutomaton:
-        """Return one automaton per phrase, multiplied."""
+        """Return one automaton per phrase, multiplied.
+
+        Raises:
+            TypeError: the words are only preferred, so no set of texts is meant.
+        """
+        if self.prefer:
+            raise TypeError(f"{self!r} is a preference and has no automaton of the texts that satisfy it.")
         return reduce(and_, self.factors())
+
+    def to_weighted(self) -> WeightedAutomaton:
+        """Return the weights of the preferred phrases."""
+        return WeightedAutomaton(
+            (self._compile(_anywhere(re.escape(phrase))), weight) for phrase, weight in self.prefer
+        )
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Lift the phrases' automata and multiply them, or lift the weights."""
+        if self.prefer:
+            return Guide(automaton=self.to_weighted().lift(context.vocabulary))
+        return super().compile(context)
 
     def factors(self) -> tuple[ByteAutomaton, ...]:
         """Return one automaton per phrase; all are regular expressions over the text."""

@@ -269,7 +269,12 @@ class Scaled(_Weighted):
             return Guide()
         guide = super().compile(context)
         reward = guide.reward
-        return replace(guide, reward=(lambda texts, tokens: self.factor * reward(texts, tokens)) if reward else None)
+        automaton = None if guide.automaton is None else guide.automaton.scaled(self.factor)
+        return replace(
+            guide,
+            automaton=automaton,
+            reward=(lambda texts, tokens: self.factor * reward(texts, tokens)) if reward else None,
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Return {"scale": factor, "of": ...}."""
@@ -297,6 +302,19 @@ class During(_Weighted):
             raise InvalidRequest(
                 f"during({self.start!r}, {self.stop!r}): give two numbers with 0 <= start < stop <= 1."
             )
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Limit bias and energy to the window.
+
+        Raises:
+            TypeError: the operand weighs whole texts with an automaton, which works at every step or not at all.
+        """
+        guide = super().compile(context)
+        if guide.automaton is not None:
+            raise TypeError(
+                f"{self!r}: a weighted automaton weighs whole texts and is in force at every step. Leave out during()."
+            )
+        return guide
 
     def weight(self, step: Step) -> Tensor:
         """Return 1 inside the window, 0 outside."""

@@ -103,10 +103,11 @@ def explain(
     length = pipeline.denoiser.capacity if max_new_tokens is None else max_new_tokens
     if length is None:
         raise InvalidRequest("This model has no canvas length of its own; give --max-new-tokens.")
-    table = Table("constraint", "states", "classes", "edges", "guaranteed", box=None, pad_edge=False)
+    table = Table("constraint", "states", "classes", "edges", "guaranteed", "notes", box=None, pad_edge=False)
     for row in explanation(read_recipe(recipe), pipeline.context(length)):
         sizes = ("-" if size is None else str(size) for size in (row.states, row.classes, row.edges))
-        table.add_row(escape(row.name), *sizes, row.promise)
+        notes = ", ".join(f"{name} {value}" for name, value in row.notes.items())
+        table.add_row(escape(row.name), *sizes, row.promise, escape(notes))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from guided_dlm import registry
-from guided_dlm.automata import ByteAutomaton, TokenAutomaton
+from guided_dlm.automata import ByteAutomaton, TokenAutomaton, WeightedAutomaton
 from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, NotSerializable, within
 from guided_dlm.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ class Guide:
     """A wish compiled for one vocabulary, canvas length and device; use whichever channels fit.
 
     Attributes:
-        automaton: hard; the posterior is conditioned on it, so it holds on every output.
+        automaton: hard, the posterior is conditioned on it, so it holds on every output; or weighted, and soft.
         bias: a log-potential that broadcasts to `[B, L, V]`, in nats.
         energy: `[B]` from the relaxed tokens `[B, L, V]` (probabilities), differentiable in them; lower is better.
         reward: `[B]` from finished texts and tokens; higher is better.
@@ -111,6 +111,13 @@ class Constraint(ABC):
     @abstractmethod
     def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
         """Return whether a finished text satisfies a hard constraint, or the score of a soft one."""
+
+    def notes(self, context: CompileContext) -> Mapping[str, Any]:
+        """Return what a user should know about this wish on this canvas, for the report; plain JSON values.
+
+        For example a bound on nesting, and whether anything that fits the canvas is lost to it.
+        """
+        return {}
 
     def children(self) -> tuple[Constraint, ...]:
         """Return the operands of a composite; a leaf has none."""
@@ -219,6 +226,25 @@ class RegularConstraint(Constraint):
         except AutomatonTooLarge as error:
             raise AutomatonTooLarge(f"{self!r} is too large for exact inference. {error}") from error
         return Guide(automaton=require_nonempty(product, self))
+
+
+class WeightedConstraint(Constraint):
+    """A soft wish on the whole text that a weighted automaton scores: give `to_weighted`.
+
+    Its weights enter the same exact pass as the hard constraints, at every step of the run.
+    """
+
+    @abstractmethod
+    def to_weighted(self) -> WeightedAutomaton:
+        """Return the log-weight of every text, in nats; it knows no tokenizer."""
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
+        """Return the text's weight."""
+        return self.to_weighted().weight(text.encode())
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Lift the weights to the vocabulary's tokens."""
+        return Guide(automaton=self.to_weighted().lift(context.vocabulary))
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from guided_dlm.algebra import conjuncts
 from guided_dlm.automata import TokenAutomaton
@@ -12,13 +14,14 @@ from guided_dlm.feasibility import compile_feasible
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """One row: a constraint, its token automaton's size (None where it has none), and what is promised."""
+    """One row: a constraint, its token automaton's size (None where it has none), what is promised, and its notes."""
 
     name: str
     states: int | None
     classes: int | None
     edges: int | None
     promise: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def explanation(constraint: Constraint, context: CompileContext) -> list[Explanation]:
@@ -29,23 +32,25 @@ def explanation(constraint: Constraint, context: CompileContext) -> list[Explana
     """
     whole = compile_feasible(constraint, context)
     parts = conjuncts(constraint)
-    rows = [_row(part, part.compile(context).automaton) for part in parts]
+    rows = [_row(part, part.compile(context).automaton, context) for part in parts]
     if len(parts) > 1 and whole.automaton is not None:
         rows.append(_describe("all together", whole.automaton))
     return rows
 
 
-def _row(part: Constraint, automaton: TokenAutomaton | None) -> Explanation:
+def _row(part: Constraint, automaton: TokenAutomaton | None, context: CompileContext) -> Explanation:
+    notes = {name: value for leaf in part.leaves() for name, value in leaf.notes(context).items()}
     if automaton is None:
-        return Explanation(name=repr(part), states=None, classes=None, edges=None, promise="best effort")
-    return _describe(repr(part), automaton)
+        return Explanation(name=repr(part), states=None, classes=None, edges=None, promise="best effort", notes=notes)
+    return _describe(repr(part), automaton, notes)
 
 
-def _describe(name: str, automaton: TokenAutomaton) -> Explanation:
+def _describe(name: str, automaton: TokenAutomaton, notes: Mapping[str, Any] | None = None) -> Explanation:
     return Explanation(
         name=name,
         states=automaton.num_states,
         classes=automaton.num_classes,
         edges=automaton.num_edges,
         promise="guaranteed by automaton",
+        notes=notes or {},
     )

@@ -19,12 +19,19 @@ def compile_feasible(constraint: Constraint, context: CompileContext) -> Guide:
     guide = constraint.compile(context)
     if guide.automaton is None or fits(guide.automaton, context.length):
         return guide
-    raise Infeasible(explain_clash([part for part in conjuncts(constraint) if part.hard], context))
+    shortest = shortest_canvas(guide.automaton, context.length)
+    raise Infeasible(explain_clash([part for part in conjuncts(constraint) if part.hard], context) + shortest)
 
 
 def fits(automaton: TokenAutomaton, length: int) -> bool:
     """Return whether some canvas of exactly `length` positions is accepted."""
     return bool(automaton.accepting.any()) and bool(automaton.feasible_lengths(length)[length])
+
+
+def shortest_canvas(automaton: TokenAutomaton, length: int) -> str:
+    """Return a sentence that says how long a canvas would have to be, where a longer one would do."""
+    least = int(automaton.distance[automaton.start]) if automaton.accepting.any() else 0
+    return f" The shortest text takes {least} tokens." if least > length else ""
 
 
 def explain_clash(hard: Sequence[Constraint], context: CompileContext) -> str:

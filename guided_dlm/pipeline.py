@@ -210,6 +210,7 @@ class GuidedPipeline:
             options=run.options,
             denoiser_calls=run.calls,
             trace=Trace.cat(run.traces) if run.trace else None,
+            context=self.context(tokens.shape[1]),
         )
 
 

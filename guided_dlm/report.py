@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from guided_dlm.algebra import conjuncts
-from guided_dlm.constraint import Constraint
+from guided_dlm.constraint import CompileContext, Constraint
 from guided_dlm.trace import Trace
 
 
@@ -22,7 +22,8 @@ class Output:
         texts: the completions, without the prompts.
         tokens: int64 `[N, max_new_tokens]`.
         satisfied: bool `[N]`, the constraint's boolean tree over its hard leaves, re-checked on the text.
-        report: per row, {leaf: {"satisfied", "guaranteed", "score"}}; a choice adds "posterior" over its options.
+        report: per row, {leaf: {"satisfied", "guaranteed", "score"}}; a choice adds "posterior" over its options, and
+            a constraint that has something to say about its limits on this canvas adds "notes".
         log_weights: float `[N]`; zero without particles.
         truncated: bool `[N]`, True where the text filled the canvas without reaching its end.
         denoiser_calls: how many times the model ran, summed over batches.
@@ -43,8 +44,18 @@ class Output:
         return len(self.texts)
 
 
+def leaf_notes(constraint: Constraint | None, context: CompileContext) -> dict[str, dict[str, Any]]:
+    """Return the notes of each leaf that has any."""
+    leaves = constraint.leaves() if constraint is not None else ()
+    return {repr(leaf): dict(notes) for leaf in leaves if (notes := leaf.notes(context))}
+
+
 def report_row(
-    constraint: Constraint | None, text: str, tokens: Sequence[int], options: Mapping[str, float] | None = None
+    constraint: Constraint | None,
+    text: str,
+    tokens: Sequence[int],
+    options: Mapping[str, float] | None = None,
+    notes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[bool, dict[str, dict[str, Any]]]:
     """Return whether the hard tree holds on the text, and an entry per conjunct and per leaf below it.
 
@@ -58,6 +69,8 @@ def report_row(
                 entries.setdefault(repr(leaf), _entry(leaf, text, tokens, guaranteed=False))
         if options is not None and hasattr(part, "options"):
             entries[repr(part)]["posterior"] = dict(options)
+    for leaf_name, found in (notes or {}).items():
+        entries[leaf_name]["notes"] = dict(found)
     held = all(entries[repr(part)]["satisfied"] for part in conjuncts(constraint) if part.hard)
     return held, entries
 
@@ -78,10 +91,13 @@ def assemble(
     options: Sequence[Mapping[str, float] | None],
     denoiser_calls: int,
     trace: Trace | None,
+    context: CompileContext,
 ) -> Output:
     """Check every text and put the output together; `lengths` says how many tokens of each row are text."""
     ids = [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
-    rows = [report_row(*row) for row in zip(constraints, texts, ids, options, strict=True)]
+    known = {constraint: leaf_notes(constraint, context) for constraint in dict.fromkeys(constraints)}
+    notes = [known[constraint] for constraint in constraints]
+    rows = [report_row(*row) for row in zip(constraints, texts, ids, options, notes, strict=True)]
     return Output(
         texts=texts,
         tokens=tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,29 @@ FAR = np.iinfo(np.int32).max // 2
 IntArray = NDArray[np.int64]
 Table = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+Weights = NDArray[np.float64]
+Final = NDArray[Any]  # a Mask, or Weights: see `Dfa.accepting`
 
 
 class Dfa(NamedTuple):
-    """A partial DFA: `table` `[S, K]` (-1 dead), `accepting` `[S]`, and the column of each symbol (-1 always dead)."""
+    """A partial DFA: `table` `[S, K]` (-1 dead), `accepting` `[S]`, and the column of each symbol (-1 always dead).
+
+    `accepting` is bool, or float64: the log-weight of ending in each state, -inf where the text is not accepted.
+    """
 
     table: Table
-    accepting: Mask
+    accepting: Final
     column_of: IntArray
+
+
+def is_accepting(final: Final) -> Mask:
+    """Return bool `[S]`: the states in which a text may end."""
+    return np.asarray(final if final.dtype == np.bool_ else final > -np.inf)
+
+
+def log_weights(final: Final) -> Weights:
+    """Return float64 `[S]`: the log-weight of ending in each state, 0 where acceptance has no weight."""
+    return np.where(final, 0.0, -np.inf) if final.dtype == np.bool_ else final.astype(np.float64)
 
 
 @lru_cache(maxsize=64)
@@ -102,7 +117,7 @@ def _breadth_first(table: Table) -> IntArray:
     return rank
 
 
-def _keep(table: Table, accepting: Mask, kept: IntArray) -> tuple[Table, Mask]:
+def _keep(table: Table, accepting: Final, kept: IntArray) -> tuple[Table, Final]:
     """Return the automaton restricted to `kept`, in that order."""
     number = np.full(table.shape[0] + 1, DEAD, dtype=np.int32)
     number[kept] = np.arange(kept.size)
@@ -146,16 +161,20 @@ def _equivalent(table: Table, colour: IntArray) -> IntArray:
     return colour[:-1]
 
 
-def minimise(table: Table, accepting: Mask) -> tuple[Table, Mask]:
-    """Return the smallest automaton of the same language over the same columns; one dead state if it is empty."""
-    distance = distances(table, accepting)
+def minimise(table: Table, accepting: Final) -> tuple[Table, Final]:
+    """Return the smallest automaton of the same language over the same columns; one dead state if it is empty.
+
+    Texts keep their weights, where they have any.
+    """
+    distance = distances(table, is_accepting(accepting))
     if distance[0] == FAR:
-        return np.full((1, table.shape[1]), DEAD, dtype=np.int32), np.zeros(1, dtype=bool)
+        return np.full((1, table.shape[1]), DEAD, dtype=np.int32), accepting[:1]
     kept = np.flatnonzero((_breadth_first(table) >= 0) & (distance < FAR))
     table, accepting = _keep(table, accepting, kept)
     columns, _ = unique_rows(np.ascontiguousarray(table.T))
     # Equivalent states are equally far from acceptance, which already tells most states of a counter apart.
-    _, start = unique_rows(distance[kept][:, None])
+    _, final = np.unique(accepting, return_inverse=True)
+    _, start = unique_rows(np.stack([distance[kept], final.reshape(-1)], axis=1))
     _, colour = unique_rows(_equivalent(table[:, columns], start)[:, None])
     representative, _ = unique_rows(colour[:, None])
     merged = np.append(colour, DEAD)[table[representative]].astype(np.int32)

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from guided_dlm.automata.dfa import Dfa, IntArray
+from guided_dlm.automata.dfa import Dfa, Final, IntArray, is_accepting, log_weights
 from guided_dlm.errors import AutomatonTooLarge
 
-Keep = Literal["both", "either", "left"]
+Keep = Literal["both", "either", "left", "soft"]
 MAX_STATES = 100_000
 _DENSE_PAIRS = 1 << 27
 _BATCH_CELLS = 1 << 22
@@ -56,8 +56,8 @@ class _Pairs:
         """Return the codes after each joint column, -1 where the product is dead."""
         a, b = np.divmod(codes, self.right_dead + 1)
         a, b = self.left[a], self.right[b]
-        live = {"both": (a < self.left_dead) & (b < self.right_dead), "left": a < self.left_dead}
-        alive = live[self.keep] if self.keep in live else (a < self.left_dead) | (b < self.right_dead)
+        here, there = a < self.left_dead, b < self.right_dead
+        alive = {"both": here & there, "either": here | there}.get(self.keep, here)
         return np.where(alive, a * (self.right_dead + 1) + b, -1)
 
     def batches(self, codes: IntArray) -> Iterator[IntArray]:
@@ -75,6 +75,9 @@ def _padded(dfa: Dfa) -> IntArray:
 
 def product(left: Dfa, right: Dfa, keep: Keep, max_states: int = MAX_STATES) -> Dfa:
     """Return the product that accepts where both do, either does, or the left does and the right does not.
+
+    "soft" accepts where the left does, and adds the right's log-weight where that accepts too. Where either has
+    weights, so has the product of both.
 
     Raises:
         AutomatonTooLarge: more than `max_states` pairs can be reached.
@@ -103,6 +106,17 @@ def product(left: Dfa, right: Dfa, keep: Keep, max_states: int = MAX_STATES) -> 
         table[done : done + batch.size] = np.where(after < 0, -1, np.searchsorted(codes, after))
         done += batch.size
     a, b = np.divmod(codes, pairs.right_dead + 1)
-    yes_left, yes_right = np.append(left.accepting, False)[a], np.append(right.accepting, False)[b]
-    accepting = {"both": yes_left & yes_right, "either": yes_left | yes_right, "left": yes_left & ~yes_right}[keep]
-    return Dfa(table, accepting, pairs.column_of.astype(np.int64))
+    return Dfa(table, _final(left, right, a, b, keep), pairs.column_of.astype(np.int64))
+
+
+def _final(left: Dfa, right: Dfa, a: IntArray, b: IntArray, keep: Keep) -> Final:
+    """Return what the pairs of states (a, b) accept, or with which weight."""
+    yes_left, yes_right = (np.append(is_accepting(dfa.accepting), False) for dfa in (left, right))
+    plain = left.accepting.dtype == right.accepting.dtype == np.bool_
+    if keep in ("either", "left") or (keep == "both" and plain):
+        here, there = yes_left[a], yes_right[b]
+        return np.asarray({"either": here | there, "left": here & ~there, "both": here & there}[keep])
+    weight_left, weight_right = (np.append(log_weights(dfa.accepting), -np.inf) for dfa in (left, right))
+    if keep == "soft":
+        weight_right[~yes_right] = 0.0
+    return np.asarray(weight_left[a] + weight_right[b])

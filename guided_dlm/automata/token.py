@@ -9,7 +9,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from guided_dlm.automata.dfa import DEAD, Dfa, IntArray, Mask, Table, distances, edges, normal_form
+from guided_dlm.automata.dfa import (
+    DEAD,
+    Dfa,
+    Final,
+    IntArray,
+    Mask,
+    Table,
+    Weights,
+    distances,
+    edges,
+    is_accepting,
+    log_weights,
+    normal_form,
+)
 from guided_dlm.automata.product import MAX_STATES, Keep, product
 from guided_dlm.errors import InvalidRequest, VocabularyMismatch
 from guided_dlm.vocabulary import Vocabulary
@@ -64,18 +77,25 @@ class TokenAutomaton:
     `transitions` int32 `[S, C]` (-1 dead), `token_class` int32 `[V]` (-1: the token is in no canvas), `accepting` bool
     `[S]`, `start` always 0. Every state can be reached and can accept, unless the set is empty. `==` is equality of
     languages; `& | ~ -` are intersection, union, complement within well-formed canvases, and difference.
+
+    `log_weight` float64 `[S]` is None, or the log-weight, in nats, of a canvas that ends in each state (-inf where none
+    may): then this is a weighted set, made by `weigh`. `&` adds weights; `|`, `~` and `-` have no meaning for them.
     """
 
     transitions: Table
     token_class: NDArray[np.int32]
     accepting: Mask
+    log_weight: Weights | None = None
     start: int = 0
 
     def __init__(self, dfa: Dfa, vocabulary: Vocabulary) -> None:
         """Minimise and number an automaton whose columns are given per token id."""
-        table, accepting, column_of = normal_form(dfa, drop_dead=True)
-        self.transitions, self.token_class, self.accepting = table, column_of.astype(np.int32), accepting
+        table, final, column_of = normal_form(dfa, drop_dead=True)
+        self.transitions, self.token_class, self.accepting = table, column_of.astype(np.int32), is_accepting(final)
         self.vocabulary = vocabulary
+        if final.dtype != np.bool_:
+            self.log_weight = log_weights(final)
+            self.log_weight.setflags(write=False)
         for array in (self.transitions, self.token_class, self.accepting):
             array.setflags(write=False)
 
@@ -203,11 +223,33 @@ class TokenAutomaton:
                 f"(fingerprints {self.vocabulary.fingerprint} and {other.vocabulary.fingerprint}) cannot be combined; "
                 "lift both with one vocabulary."
             )
+        if keep not in ("both", "soft") and not (self.log_weight is None and other.log_weight is None):
+            raise TypeError("Weighted automata have an & only: weights multiply, and a union or complement has none.")
         return TokenAutomaton(product(self._dfa, other._dfa, keep, max_states), self.vocabulary)
+
+    def weigh(self, feature: TokenAutomaton, log_weight: float) -> TokenAutomaton:
+        """Return this set with `log_weight` nats added to every canvas that is in the other set as well.
+
+        Raises:
+            VocabularyMismatch: the two sets are over different vocabularies.
+        """
+        return self.combine(feature._with_weights(np.full(feature.num_states, log_weight)), "soft")
+
+    def scaled(self, factor: float) -> TokenAutomaton:
+        """Return this set with all log-weights multiplied by a number."""
+        return self._with_weights(factor * np.where(self.accepting, log_weights(self._final), 0.0))
+
+    def _with_weights(self, weights: Weights) -> TokenAutomaton:
+        final = np.where(self.accepting, weights, -np.inf)
+        return TokenAutomaton(Dfa(self.transitions, final, self.token_class.astype(np.int64)), self.vocabulary)
+
+    @property
+    def _final(self) -> Final:
+        return self.accepting if self.log_weight is None else self.log_weight
 
     @property
     def _dfa(self) -> Dfa:
-        return Dfa(self.transitions, self.accepting, self.token_class.astype(np.int64))
+        return Dfa(self.transitions, self._final, self.token_class.astype(np.int64))
 
     def __eq__(self, other: object) -> bool:
         """Say whether both sets hold the same canvases."""
@@ -221,9 +263,12 @@ class TokenAutomaton:
 
     @cached_property
     def _digest(self) -> tuple[str, tuple[int, ...], bytes, bytes, bytes]:
-        arrays = (self.transitions.tobytes(), self.token_class.tobytes(), self.accepting.tobytes())
+        arrays = (self.transitions.tobytes(), self.token_class.tobytes(), self._final.tobytes())
         return self.vocabulary.fingerprint, self.transitions.shape, *arrays
 
     def __repr__(self) -> str:
         """Show the sizes."""
-        return f"TokenAutomaton({self.num_states} states, {self.num_classes} token classes, {self.num_edges} edges)"
+        return (
+            f"TokenAutomaton({self.num_states} states, {self.num_classes} token classes, {self.num_edges} edges"
+            f"{'' if self.log_weight is None else ', weighted'})"
+        )

@@ -30,7 +30,7 @@ class Chain:
     landing_A: Tensor
     group_P: Tensor
     dst_P: Tensor
-    accepting_N: Tensor
+    ending_N: Tensor
     columns: int
     start_B: Tensor
     column_B: Tensor
@@ -42,7 +42,7 @@ class Chain:
     @property
     def num_states(self) -> int:
         """N, the number of states of the whole graph."""
-        return len(self.accepting_N)
+        return len(self.ending_N)
 
     def start_NR(self, start_B: Tensor) -> Tensor:
         """Return a message of 1 at each row's start state, 0 elsewhere, fp64 `[N, R]`."""
@@ -113,7 +113,7 @@ def _shared_chain(tables: GroupTables, rows: int) -> Chain:
         tables.src_A,
         tables.dst_A,
         tables.group_A,
-        tables.accepting_S,
+        tables.ending_S,
         columns=rows,
         start_B=zeros_B + tables.start,
         column_B=torch.arange(rows, device=device),
@@ -125,13 +125,13 @@ def _shared_chain(tables: GroupTables, rows: int) -> Chain:
 def _side_by_side(each: list[GroupTables]) -> Chain:
     device, rows = each[0].src_A.device, len(each)
     num_groups = torch.tensor([tables.num_groups for tables in each], device=device)
-    num_states = torch.tensor([len(tables.accepting_S) for tables in each], device=device)
+    num_states = torch.tensor([len(tables.ending_S) for tables in each], device=device)
     groups, states = num_groups.cumsum(0) - num_groups, num_states.cumsum(0) - num_states
     return _chain(
         torch.cat([tables.src_A + offset for tables, offset in zip(each, states, strict=True)]),
         torch.cat([tables.dst_A + offset for tables, offset in zip(each, states, strict=True)]),
         torch.cat([tables.group_A + offset for tables, offset in zip(each, groups, strict=True)]),
-        torch.cat([tables.accepting_S for tables in each]),
+        torch.cat([tables.ending_S for tables in each]),
         columns=1,
         start_B=states + torch.tensor([tables.start for tables in each], device=device),
         column_B=torch.zeros(rows, dtype=torch.int64, device=device),
@@ -144,21 +144,21 @@ def _chain(
     src_A: Tensor,
     dst_A: Tensor,
     group_A: Tensor,
-    accepting_N: Tensor,
+    ending_N: Tensor,
     columns: int,
     start_B: Tensor,
     column_B: Tensor,
     group_offset_B: Tensor,
     row_of_group_G: Tensor,
 ) -> Chain:
-    degree_N = torch.bincount(src_A, minlength=len(accepting_N))
+    degree_N = torch.bincount(src_A, minlength=len(ending_N))
     pairs_P2, landing_A = torch.stack([group_A, dst_A], dim=1).unique(dim=0, return_inverse=True)
     return Chain(
         src_A=src_A,
         landing_A=landing_A,
         group_P=pairs_P2[:, 0].contiguous(),
         dst_P=pairs_P2[:, 1].contiguous(),
-        accepting_N=accepting_N,
+        ending_N=ending_N,
         columns=columns,
         start_B=start_B,
         column_B=column_B,

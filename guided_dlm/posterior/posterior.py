@@ -30,14 +30,14 @@ from guided_dlm.posterior.weights import class_maxima, class_weights, log_class_
 
 
 class Posterior:
-    """The law proportional to prod_l p_l(x_l) * [x accepted], for each row of a batch (FORMULAS A).
+    """The law proportional to prod_l p_l(x_l) * weight(x) [x accepted], for each row of a batch (FORMULAS A).
 
     Args:
         logits_BLV: float `[B, L, V]`, normalised here; a position that is known ignores its logits.
         automaton: one for all rows, or a sequence with one for each row.
         start: int64 `[B]`, the automaton state before the first position; the automaton's start by default.
-        terminal: float `[B, S]` or `[S]` (one automaton only), the weight, at most 1, of ending in each state; by
-            default 1 in the accepting states.
+        terminal: float `[B, S]` or `[S]` (one automaton only), the weight of ending in each state; by default 1 in the
+            accepting states, or the weights of a weighted automaton, at most 50 nats either way.
         known_BL: int64 `[B, L]`, the token where it is already decided, -1 where it is open.
 
     Work is O(open positions * V + L * arcs). Inference is fp64 and exact. Everything but `log_z` raises `Infeasible`
@@ -161,7 +161,7 @@ class Posterior:
 
     def _last_weights(self, terminal: Tensor | None) -> Tensor:
         if terminal is None:
-            return self._chain.accepting_N.double()[:, None].expand(-1, self._chain.columns)
+            return self._chain.ending_N.double()[:, None].expand(-1, self._chain.columns)
         if len(self._layout.parts) > 1:
             raise InvalidRequest("A terminal weight needs one automaton for all rows.")
         return terminal.double().reshape(-1, self._chain.num_states).T.expand(-1, self._chain.columns)

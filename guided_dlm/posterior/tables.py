@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from guided_dlm.automata import TokenAutomaton
+from guided_dlm.automata.dfa import log_weights
 
 TOKENS_IN_BIN, MOST_BINS = 64, 32
+MOST_NATS = 50.0  # a preference stronger than this could drown what the model says altogether
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +22,7 @@ class GroupTables:
 
     An arc joins all classes that lead from one state to another, so a chain step costs one multiply per connected
     pair of states, however many tokens connect them. Tokens that are dead everywhere have class C, which no group has.
+    `ending_S` is the weight of ending in each state: 0 or 1, or what a weighted automaton says.
     """
 
     class_of_token_V: Tensor
@@ -28,7 +31,7 @@ class GroupTables:
     dst_A: Tensor
     group_A: Tensor
     start: int
-    accepting_S: Tensor
+    ending_S: Tensor
 
     @cached_property
     def size_C(self) -> Tensor:
@@ -57,6 +60,7 @@ class GroupTables:
 def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables:
     """Return the tables of an automaton on a device, made once."""
     src, dst, group, groups = automaton.arcs()
+    final = automaton.accepting if automaton.log_weight is None else automaton.log_weight
     order = np.lexsort((dst, src))
     num_classes = automaton.num_classes
     token_class = np.where(automaton.token_class < 0, num_classes, automaton.token_class)
@@ -73,5 +77,9 @@ def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables
         dst_A=tensor(dst[order].astype(np.int64)),
         group_A=tensor(group[order].astype(np.int64)),
         start=int(automaton.start),
-        accepting_S=tensor(automaton.accepting),
+        ending_S=tensor(np.exp(_bounded(log_weights(final)))),
     )
+
+
+def _bounded(log_weight: np.ndarray) -> np.ndarray:
+    return np.where(log_weight > -np.inf, np.clip(log_weight, -MOST_NATS, MOST_NATS), -np.inf)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from guided_dlm.automata.cache import cached
 from guided_dlm.automata.dfa import DEAD, Dfa, IntArray, Table
 from guided_dlm.automata.token import Roles, TokenAutomaton
 from guided_dlm.automata.trie import TokenTrie
@@ -44,7 +45,8 @@ class _Tries(NamedTuple):
 def lift(automaton: ByteAutomaton, vocabulary: Vocabulary) -> TokenAutomaton:
     """Return the canvases over the vocabulary whose text is in the automaton's language.
 
-    The empty text is end-of-text and padding only. Results are cached by language and vocabulary fingerprint.
+    The empty text is end-of-text and padding only. Results are cached by language and vocabulary fingerprint, in
+    memory and, for a large vocabulary, on disk (`guided_dlm.automata.cache`).
     """
     return _lift(automaton, _Key(vocabulary.fingerprint, vocabulary))
 
@@ -68,6 +70,10 @@ def _tries(key: _Key) -> _Tries:
 
 @lru_cache(maxsize=64)
 def _lift(automaton: ByteAutomaton, key: _Key) -> TokenAutomaton:
+    return cached(automaton, key.vocabulary, lambda: _run(automaton, key))
+
+
+def _run(automaton: ByteAutomaton, key: _Key) -> TokenAutomaton:
     dfa = Dfa(automaton.table, automaton.accepting, automaton.byte_class.astype(np.int64))
     tries = _tries(key)
     # In valid UTF-8 no state continues both at and inside a character, so each trie needs only its own states.

@@ -88,9 +88,9 @@ class TokenAutomaton:
     log_weight: Weights | None = None
     start: int = 0
 
-    def __init__(self, dfa: Dfa, vocabulary: Vocabulary) -> None:
-        """Minimise and number an automaton whose columns are given per token id."""
-        table, final, column_of = normal_form(dfa, drop_dead=True)
+    def __init__(self, dfa: Dfa, vocabulary: Vocabulary, minimal: bool = False) -> None:
+        """Minimise and number an automaton whose columns are given per token id, unless that is done already."""
+        table, final, column_of = dfa if minimal else normal_form(dfa, drop_dead=True)
         self.transitions, self.token_class, self.accepting = table, column_of.astype(np.int32), is_accepting(final)
         self.vocabulary = vocabulary
         if final.dtype != np.bool_:

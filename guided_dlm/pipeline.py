@@ -22,7 +22,7 @@ from guided_dlm.models import load_denoiser
 from guided_dlm.posterior import Posterior
 from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.report import Output, assemble
-from guided_dlm.samplers import CommitRule, Plan, Snapshot, commit_rule, sample
+from guided_dlm.samplers import CommitRule, Plan, Snapshot, commit_rule, sample, sample_blocks
 from guided_dlm.trace import Trace
 
 Constraints = Constraint | Sequence[Constraint | None] | None
@@ -37,6 +37,7 @@ class _Run:
     prompts: list[str | None]
     observe: Callable[[Snapshot], None] | None
     trace: bool
+    block_length: int | None = None
     tokens: list[Tensor] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
     options: list[Mapping[str, float] | None] = field(default_factory=list)
@@ -90,6 +91,7 @@ class GuidedPipeline:
         particles: int = 1,
         guidance_scale: float = 1.0,
         batch_size: int = 64,
+        block_length: int | None = None,
         progress: bool = False,
         callback: Callable[[Snapshot], None] | None = None,
         return_trace: bool = False,
@@ -110,6 +112,8 @@ class GuidedPipeline:
             particles: 1; more arrive with particle guidance.
             guidance_scale: 1; classifier-free guidance needs a conditional model.
             batch_size: rows sampled at once; the result does not depend on it.
+            block_length: write the canvas in blocks of this many positions, left to right, `steps` steps each; what
+                comes after a block is not predicted, only kept possible. None writes anywhere on the canvas.
             progress: show a progress bar.
             callback: called with a `Snapshot` after each step of each batch.
             return_trace: keep what each step did in `out.trace`.
@@ -123,6 +127,10 @@ class GuidedPipeline:
         _check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size)
         if max_new_tokens is not None:
             _check_counts(max_new_tokens=max_new_tokens)
+        if block_length is not None:
+            _check_counts(block_length=block_length)
+            if return_trace:
+                raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
         _check_unavailable(particles, guidance_scale)
         prompts = _prompts(prompt)
         per_prompt = _per_prompt(constraint, len(prompts))
@@ -131,18 +139,21 @@ class GuidedPipeline:
         seeds_B = row_seeds(seed, rows, self.denoiser.device)
         compiled = {c: compile_feasible(c, self.context(length)) for c in dict.fromkeys(per_prompt) if c is not None}
         _check_channels(compiled)
+        free = Guide()
         row_constraints = [c for c in per_prompt for _ in range(num_samples)]
         run = _Run(
-            guides=[compiled[c] if c is not None else Guide() for c in row_constraints],
+            guides=[free if c is None else compiled[c] for c in row_constraints],
             seeds_B=seeds_B,
             prompts=[p for p in prompts for _ in range(num_samples)],
             observe=callback,
             trace=return_trace,
+            block_length=block_length,
         )
-        with tqdm(total=rows * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
-            for batch in _batches(run.guides, batch_size):
+        steps_of_row = steps * (1 if block_length is None else -(-length // block_length))
+        with tqdm(total=rows * steps_of_row, desc="sampling", unit="row-step", disable=not progress) as bar:
+            for batch in _batches(run.guides, batch_size, alone=block_length is not None):
                 self._run_batch(run, batch, length, steps, rule, truncation, bar)
-                bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
+                bar.update(batch.stop * steps_of_row - bar.n)  # a canvas may be full before the last step
         return self._output(run, row_constraints)
 
     def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
@@ -176,7 +187,7 @@ class GuidedPipeline:
         def observe(snapshot: Snapshot) -> None:
             run.calls += 1
             bar.update(len(guides))
-            if snapshot.at.index == 0:
+            if snapshot.at.index == 0 and run.block_length is None:
                 run.options[batch] = _option_posteriors(guides, snapshot)
             if run.trace:
                 trace.record(snapshot)
@@ -192,7 +203,11 @@ class GuidedPipeline:
             steps=steps,
             truncation=truncation,
         )
-        run.tokens.append(sample(plan, canvas, observe).cpu())
+        if run.block_length is None:
+            tokens_BL = sample(plan, canvas, observe)
+        else:
+            tokens_BL = sample_blocks(plan, canvas, run.block_length, observe)
+        run.tokens.append(tokens_BL.cpu())
         run.traces.append(trace)
 
     def _output(self, run: _Run, constraints: list[Constraint | None]) -> Output:
@@ -265,12 +280,20 @@ def _soft(guide: Guide) -> bool:
     return guide.bias is not None or guide.energy is not None
 
 
-def _batches(guides: list[Guide], batch_size: int) -> Iterator[slice]:
-    """Yield runs of rows that one loop can carry: soft guides are per guide, automata may differ from row to row."""
+def _batches(guides: list[Guide], batch_size: int, alone: bool) -> Iterator[slice]:
+    """Yield runs of rows that one loop can carry: soft guides are per guide, automata may differ from row to row.
+
+    With `alone` a run has one guide only.
+    """
     start = 0
     for row in range(1, len(guides) + 1):
         full = row - start == batch_size
-        if row == len(guides) or full or _clash(guides[start], guides[row]):
+        if (
+            row == len(guides)
+            or full
+            or _clash(guides[start], guides[row])
+            or (alone and guides[row] is not guides[start])
+        ):
             yield slice(start, row)
             start = row
 

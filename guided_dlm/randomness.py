@@ -50,14 +50,15 @@ def mix(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Randomness:
-    """Counter-based uniforms for a batch: `seeds_B` int64, one per row."""
+    """Counter-based uniforms for a batch: `seeds_B` int64, one per row; steps are counted from `first_step`."""
 
     seeds_B: Tensor
+    first_step: int = 0
 
     def uniform(self, step: int, purpose: Purpose, width: int) -> Tensor:
         """Return uniforms in [0, 1), fp64 `[B, width]`."""
         counter = torch.arange(width, device=self.seeds_B.device)
-        key_B = mix(mix(self.seeds_B) + step * 64 + int(purpose))
+        key_B = mix(mix(self.seeds_B) + (self.first_step + step) * 64 + int(purpose))
         bits_BW = mix(key_B[:, None] + mix(counter)[None, :])
         return _shift_right(bits_BW, 11).double() * 2.0**-53
 

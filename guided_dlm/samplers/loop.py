@@ -37,7 +37,8 @@ class Snapshot:
 class Plan:
     """Everything a run depends on but the canvas: model, guide, rule and randomness.
 
-    `automata` is None, one automaton for all rows, or one for each row.
+    `automata` is None, one automaton for all rows, or one for each row. `start_B` and `terminal_S` are for a canvas
+    that is one block of a longer text: the automaton's state before it, and the weight of each state after it.
     """
 
     denoiser: Denoiser
@@ -47,11 +48,13 @@ class Plan:
     randomness: Randomness
     steps: int
     truncation: Truncation = field(default_factory=Truncation)
+    start_B: Tensor | None = None
+    terminal_S: Tensor | None = None
 
     @cached_property
     def ending(self) -> Ending | None:
-        """How the model's canvases end, if they do."""
-        return Ending.of(self.denoiser)
+        """How the model's canvases end, if they do; a block of a longer text need not."""
+        return Ending.of(self.denoiser) if self.terminal_S is None else None
 
     @property
     def greedy(self) -> bool:
@@ -81,7 +84,7 @@ def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> t
         if plan.ending is not None and bool((open_B := plan.ending.open_rows(known_BL)).any()):
             shifted_BLV = plan.ending.sequential(shifted_BLV, open_B)
             log_scale_B = open_B * (known_BL < 0).sum(-1) * math.log(2.0)
-        law = Posterior(shifted_BLV, plan.automata, known_BL=known_BL)
+        law = Posterior(shifted_BLV, plan.automata, plan.start_B, plan.terminal_S, known_BL)
     prediction = Prediction(
         law=law,
         randomness=plan.randomness,

@@ -1,0 +1,85 @@
+"""Block by block, left to right, for models that predict one block and nothing beyond it.
+
+What is written becomes prompt; the automaton's state and the room that is left are carried along. A block may end in
+any state from which the rest of the canvas can still be accepted, so a hard constraint never dead-ends. Beyond the
+block nothing is predicted, so all such states count alike: exact per step for the block, blind to what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guided_dlm.automata import TokenAutomaton
+from guided_dlm.automata.dfa import edges
+from guided_dlm.canvas import Canvas
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.samplers.loop import Plan, Snapshot, sample
+
+
+def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Snapshot], None] | None = None) -> Tensor:
+    """Write the canvas in blocks of `width` positions, `plan.steps` steps each; return the clean tokens `[B, L]`.
+
+    Without a constraint the canvas is held to well-formed text, so that nothing follows its end.
+
+    Raises:
+        InvalidRequest: the rows have different automata, or `width` is not positive.
+    """
+    if width < 1:
+        raise InvalidRequest(f"block_length={width} must be at least 1.")
+    automaton = plan.automata or TokenAutomaton.well_formed(plan.denoiser.vocabulary)
+    if not isinstance(automaton, TokenAutomaton):
+        raise InvalidRequest("Blocks carry the state of one automaton; give all rows of a batch the same constraint.")
+    length, device = canvas.tokens_BL.shape[1], canvas.tokens_BL.device
+    feasible_RS = torch.from_numpy(feasible(automaton, length)).to(device)
+    given_BL = canvas.given_BL()
+    state_B = torch.full((len(given_BL),), automaton.start, device=device)
+    written = given_BL[:, :0]
+    for begin in range(0, length, width):
+        here = slice(begin, min(begin + width, length))
+        block = Canvas(
+            prompt_BP=torch.cat([canvas.prompt_BP, written], dim=1),
+            visible_BP=torch.cat([canvas.visible_BP, torch.ones_like(written, dtype=torch.bool)], dim=1),
+            tokens_BL=canvas.tokens_BL[:, here],
+            fixed_BL=canvas.fixed_BL[:, here],
+        )
+        part = replace(
+            plan,
+            automata=automaton,
+            start_B=state_B,
+            terminal_S=feasible_RS[length - here.stop],
+            randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
+        )
+        tokens_BW = sample(part, block, observe)
+        state_B = advance_states(automaton, state_B, tokens_BW)
+        written = torch.cat([written, tokens_BW], dim=1)
+    return written
+
+
+def feasible(automaton: TokenAutomaton, length: int) -> np.ndarray:
+    """Return float64 `[length + 1, S]`: the weight of standing in each state with so many positions left to write.
+
+    It is 1 where some way to write exactly these positions is accepted, else 0. With none left it is the weight of
+    ending there, which a weighted automaton gives a text as a whole.
+    """
+    source, target = edges(automaton.transitions)
+    rows = [np.exp(automaton.log_weight) if automaton.log_weight is not None else automaton.accepting.astype(float)]
+    for _ in range(length):
+        before = np.zeros(automaton.num_states)
+        before[source[rows[-1][target] > 0]] = 1.0
+        rows.append(before)
+    return np.stack(rows)
+
+
+def advance_states(automaton: TokenAutomaton, state_B: Tensor, tokens_BW: Tensor) -> Tensor:
+    """Return the state of each row after reading its tokens."""
+    device = state_B.device
+    table = torch.from_numpy(automaton.transitions.astype(np.int64)).to(device)
+    token_class = torch.from_numpy(automaton.token_class.astype(np.int64)).to(device)
+    for token_B in tokens_BW.T:
+        state_B = table[state_B, token_class[token_B]]
+    return state_B

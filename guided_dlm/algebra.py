@@ -181,7 +181,17 @@ class Not(Composite):
         return (self.operand,)
 
     def compile(self, context: CompileContext) -> Guide:
-        """Complement the automaton, relative to well-formed canvases."""
+        """Complement the automaton, relative to well-formed canvases.
+
+        Raises:
+            InvalidRequest: the operand is bounded in depth on this canvas, so its complement would let deeper texts in.
+        """
+        for leaf in self.operand.leaves():
+            if leaf.notes(context).get("depth_can_bind"):
+                raise InvalidRequest(
+                    f"{self!r}: {leaf!r} nests deeper than its automaton follows in a canvas of {context.length} "
+                    "tokens, so what it forbids cannot be told apart exactly. Bound the nesting in the wish itself."
+                )
         try:
             automaton = self.operand.compile(context).automaton
         except Infeasible:

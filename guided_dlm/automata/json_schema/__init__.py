@@ -1,0 +1,6 @@
+"""JSON Schema as a regular set of texts: every instance, in the schema's property order, to a bounded depth."""
+
+from guided_dlm.automata.json_schema.compile import CompiledSchema, check_whitespace, compile_schema
+from guided_dlm.automata.json_schema.document import Document
+
+__all__ = ["CompiledSchema", "Document", "check_whitespace", "compile_schema"]

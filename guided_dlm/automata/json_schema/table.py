@@ -1,0 +1,129 @@
+"""One growing table of byte transitions, and the unions that are resolved when everything else stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from guided_dlm.automata.dfa import DEAD, Dfa, Table, unique_rows
+from guided_dlm.errors import AutomatonTooLarge
+
+Row = dict[int, int]
+
+
+class ByteTable:
+    """States are rows of `[S, 256]`; one is the end of the text. `limit` bounds S; `where` is the JSON path at work.
+
+    A state is complete once its row is filled; `union` promises a state that is filled by `resolve`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Start with the end of the text as the only state."""
+        self.limit = limit
+        self.rows = np.full((64, 256), DEAD, dtype=np.int32)
+        self.size = 0
+        self.where = "$"
+        self.built: Counter[str] = Counter()
+        self.members: dict[int, frozenset[int]] = {}
+        self.unions: dict[frozenset[int], int] = {}
+        self.ends: set[int] = set()
+        self.end = self.allocate(1)
+        self.ends.add(self.end)
+
+    def allocate(self, count: int) -> int:
+        """Add states without transitions; return the first.
+
+        Raises:
+            AutomatonTooLarge: there would be more than the limit; the message names the part that takes most.
+        """
+        base = self.size
+        self.size += count
+        self.built[self.where] += count
+        if self.size > self.limit:
+            self._refuse()
+        while self.size > self.rows.shape[0]:
+            rows = np.full((2 * self.rows.shape[0], 256), DEAD, dtype=np.int32)
+            rows[:base] = self.rows[:base]
+            self.rows = rows
+        return base
+
+    def _refuse(self) -> None:
+        path, states = self.built.most_common(1)[0]
+        raise AutomatonTooLarge(
+            f"The schema needs more than {self.limit} byte states before minimisation; {path} alone takes {states} of "
+            "them. Counted repeats cost most (maxLength, maxItems, {m,n} in a pattern), then nested free JSON: lower "
+            "the counts there, give a smaller depth, or close objects with additionalProperties: false."
+        )
+
+    def add(self, row: Mapping[int, int]) -> int:
+        """Add one state with these transitions."""
+        state = self.allocate(1)
+        self.fill(state, row)
+        return state
+
+    def fill(self, state: int, row: Mapping[int, int]) -> None:
+        """Give a state its transitions."""
+        if row:
+            self.rows[state, list(row)] = list(row.values())
+
+    def place(self, rows: Table) -> int:
+        """Add a block of states whose cells are already state numbers."""
+        base = self.allocate(rows.shape[0])
+        self.rows[base : base + rows.shape[0]] = rows
+        return base
+
+    def literal(self, data: bytes, then: int) -> int:
+        """Return the state that reads these bytes, then goes on as `then`."""
+        for byte in reversed(data):
+            then = self.add({byte: then})
+        return then
+
+    def union(self, states: Iterable[int]) -> int:
+        """Return a state that reads what any of these read."""
+        members = frozenset(m for state in states for m in self.members.get(state, (state,)))
+        if len(members) == 1:
+            return next(iter(members))
+        if members not in self.unions:
+            state = self.allocate(1)
+            self.unions[members], self.members[state] = state, members
+        return self.unions[members]
+
+    def merge(self, rows: Iterable[Row]) -> Row:
+        """Return the transitions of several states as those of one."""
+        targets: dict[int, set[int]] = {}
+        for row in rows:
+            for byte, state in row.items():
+                targets.setdefault(byte, set()).add(state)
+        return {byte: self.union(states) for byte, states in targets.items()}
+
+    def resolve(self) -> None:
+        """Fill every promised union, and those that they lead to."""
+        self.where = "alternatives that share a beginning"
+        waiting = list(self.members)
+        while waiting:
+            state = waiting.pop()
+            members = self.members[state]
+            if not self.ends.isdisjoint(members):
+                self.ends.add(state)
+            rows = self.rows[list(members)]
+            # Only members with a row of their own are in a union, so these rows are complete.
+            first, kind = unique_rows(np.ascontiguousarray(rows.T))
+            before = self.size
+            cells = [{cell for cell in rows[:, column].tolist() if cell >= 0} for column in first]
+            found = [self.union(cell) if cell else DEAD for cell in cells]
+            self.rows[state] = np.array(found, dtype=np.int32)[kind]
+            waiting += range(before, self.size)
+
+    def dfa(self, start: int) -> Dfa:
+        """Return what is built as an automaton that starts in a state, equal bytes in one column."""
+        rows = self.rows[: self.size]
+        first, column_of = unique_rows(np.ascontiguousarray(rows.T))
+        rows = np.ascontiguousarray(rows[:, first])
+        accepting = np.zeros(self.size, dtype=bool)
+        accepting[list(self.ends)] = True
+        order = np.arange(self.size)
+        order[[0, start]] = start, 0
+        place = np.append(order, DEAD).astype(np.int32)
+        return Dfa(place[rows[order]], accepting[order], column_of)

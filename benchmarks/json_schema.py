@@ -192,6 +192,7 @@ def row(name: str, results: list[dict[str, Any]]) -> tuple[Any, ...]:
         name,
         len(results),
         f"{100 * len(compiled) / max(1, len(results)):.1f}",
+        f"{100 * sum(not r['wrong'] for r in compiled) / max(1, len(results)):.1f}",
         f"{statistics.median(times or [0]):.1f}",
         f"{cut(0.95):.0f}",
         f"{cut(0.99):.0f}",
@@ -229,7 +230,7 @@ def main() -> None:
             results[source].append(found)
     everything = [r for found in results.values() for r in found]
     rows = [row(source, results[source]) for source in sorted(results)] + [row("all", everything)]
-    header = ("source", "schemas", "compiled %", "ms p50", "ms p95", "ms p99", "states p50")
+    header = ("source", "schemas", "compiled %", "all right %", "ms p50", "ms p95", "ms p99", "states p50")
     header += ("valid accepted", "invalid rejected", "wrong accepts", "wrong rejects")
     refusals = collections.Counter(r["refused"] for r in everything if "refused" in r)
     settings = conditions(

@@ -25,4 +25,4 @@ def test_notebook_runs_without_an_error(path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_there_are_notebooks() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"01_first_sample", "02_compose"}
+    assert {path.stem for path in NOTEBOOKS} >= {"01_first_sample", "02_compose", "03_structured_output"}

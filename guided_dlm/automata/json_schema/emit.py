@@ -20,6 +20,7 @@ from guided_dlm.errors import AutomatonTooLarge
 
 # States of all tables of one schema together, before those that are equal are merged.
 MAX_SPENT = 1_500_000
+_WORTH_MINIMISING = 20_000
 
 
 class Space:
@@ -97,7 +98,7 @@ class Library:
 def _fragment(table: ByteTable, start: int, cut: bool) -> Fragment:
     """Number the states, the start first and the end of the text last."""
     # Overlapping alternatives leave many equal states, which would multiply from level to level.
-    if 8 * len(table.members) > table.size:
+    if table.unions and table.size < _WORTH_MINIMISING:
         dfa = table.dfa(start)
         small, accepting = minimise(dfa.table, dfa.accepting)
         ends = accepting & (small < 0).all(axis=1)

@@ -7,11 +7,11 @@ the rounds' ratios to the unguided run of the same round. Peak memory is that of
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from _report import conditions, publish
 
@@ -39,6 +39,12 @@ def run(pipeline: GuidedPipeline, name: str, batch: int, steps: int) -> float:
     return time.perf_counter() - began
 
 
+def high_water() -> int:
+    """Peak resident KiB of this process; `getrusage` would count the parent it was forked from."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
 def peak(model: str, name: str, batch: int, steps: int) -> float:
     """Peak resident memory in MiB of a fresh process that runs one case."""
     command = [sys.executable, __file__, "--model", model, "--batch", str(batch), "--steps", str(steps), "--only", name]
@@ -58,7 +64,7 @@ def main() -> None:
     size = (arguments.batch, arguments.steps)
     if arguments.only:
         run(pipeline, arguments.only, *size)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(high_water())
         return
     seconds: dict[str, list[float]] = {name: [] for name in CASES}
     for name in CASES:  # warm-up: compiles and caches

@@ -234,3 +234,10 @@ def test_what_cannot_be_meant_is_refused_when_it_is_written(
     with pytest.raises(GuidedError, match=message) as caught:
         Grammar(text, **fields)  # type: ignore[arg-type]
     assert isinstance(caught.value, InvalidRequest | LookupError)
+
+
+def test_a_complement_is_refused_where_the_bound_would_let_texts_of_the_grammar_in() -> None:
+    wish, small, large = Grammar(NESTED, depth=2), context(4, b"(", b")", b"x"), context(9, b"(", b")", b"x")
+    assert (~wish).compile(small).automaton is not None
+    with pytest.raises(InvalidRequest, match=r"nests deeper than its automaton follows in a canvas of 9 tokens"):
+        (~wish).compile(large)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from constraints.matching import _program
+from constraints.matching import ends
 from guided_dlm.automata.grammar import Call, Choice, Expression, Repeat, Rules, Sequence, Terminal
 
 # An item is (state, rule, origin): somewhere in a rule that began at a position of the text.
@@ -122,11 +122,11 @@ class _Recogniser:
         """Return where the terminal can end that begins here, after what may or must stand before it."""
         starts: Iterable[int] = self._skip(position)
         if self.graph.rules.separator is not None and position:
-            starts = _ends(self.graph.rules.separator, self.text, position)
+            starts = ends(self.graph.rules.separator, self.text, position)
         return frozenset().union(*(self._match(terminal, start) for start in starts))
 
     def _match(self, terminal: Terminal, start: int) -> frozenset[int]:
-        found = _ends(terminal.pattern, self.text, start)
+        found = ends(terminal.pattern, self.text, start)
         return frozenset([min(found)]) if found and terminal.lazy else found
 
     def _skip(self, position: int) -> set[int]:
@@ -139,9 +139,3 @@ class _Recogniser:
                 reached |= fresh
                 waiting += fresh
         return reached
-
-
-def _ends(pattern: str, text: str, start: int) -> frozenset[int]:
-    """Return every position at which a match of the pattern that begins at `start` can end."""
-    program = _program(pattern, 0)
-    return program.ends(program.tree, program.tree.state.flags, text, frozenset([start]))

@@ -27,7 +27,13 @@ def fullmatch(pattern: str, text: str, flags: int = 0) -> bool:
     program = _program(pattern, flags)
     if not program.backtracks:
         return re.fullmatch(pattern, text, flags) is not None
-    return len(text) in program.ends(program.tree, program.tree.state.flags, text, frozenset([0]))
+    return len(text) in ends(pattern, text, 0, flags)
+
+
+def ends(pattern: str, text: str, start: int, flags: int = 0) -> frozenset[int]:
+    """Return every position at which a match of the pattern that begins at `start` can end."""
+    program = _program(pattern, flags)
+    return program.ends(program.tree, program.tree.state.flags, text, frozenset([start]))
 
 
 def _backtracks(items: Iterable[tuple[Any, Any]], repeated: bool) -> bool:

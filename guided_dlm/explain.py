@@ -11,6 +11,8 @@ from guided_dlm.automata import TokenAutomaton
 from guided_dlm.constraint import CompileContext, Constraint
 from guided_dlm.feasibility import compile_feasible
 
+WEIGHED = "exact per step, forbids nothing"  # what a weighted automaton promises
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -34,7 +36,8 @@ def explanation(constraint: Constraint, context: CompileContext) -> list[Explana
     parts = conjuncts(constraint)
     rows = [_row(part, part.compile(context).automaton, context) for part in parts]
     if len(parts) > 1 and whole.automaton is not None:
-        rows.append(_describe("all together", whole.automaton))
+        hard = any(part.hard for part in parts)
+        rows.append(_describe("all together", whole.automaton, "guaranteed by automaton" if hard else WEIGHED))
     return rows
 
 
@@ -42,15 +45,17 @@ def _row(part: Constraint, automaton: TokenAutomaton | None, context: CompileCon
     notes = {name: value for leaf in part.leaves() for name, value in leaf.notes(context).items()}
     if automaton is None:
         return Explanation(name=repr(part), states=None, classes=None, edges=None, promise="best effort", notes=notes)
-    return _describe(repr(part), automaton, notes)
+    return _describe(repr(part), automaton, "guaranteed by automaton" if part.hard else WEIGHED, notes)
 
 
-def _describe(name: str, automaton: TokenAutomaton, notes: Mapping[str, Any] | None = None) -> Explanation:
+def _describe(
+    name: str, automaton: TokenAutomaton, promise: str, notes: Mapping[str, Any] | None = None
+) -> Explanation:
     return Explanation(
         name=name,
         states=automaton.num_states,
         classes=automaton.num_classes,
         edges=automaton.num_edges,
-        promise="guaranteed by automaton",
+        promise=promise,
         notes=notes or {},
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,20 +46,25 @@ def cached(automaton: ByteAutomaton, vocabulary: Vocabulary, build: Callable[[],
     if place is None or len(vocabulary) < SMALL_VOCABULARY:
         return build()
     path = place / f"{_key(automaton, vocabulary)}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            dfa = Dfa(file["transitions"], file["accepting"], file["token_class"].astype(np.int64))
-        return TokenAutomaton(dfa, vocabulary, minimal=True)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError) as error:
-        _LOG.warning("The cached automaton %s cannot be read (%s); it is made again.", path, error)
+    kept = _read(path, vocabulary) if path.exists() else None
+    if kept is not None:
+        return kept
     lifted = build()
     try:
         _write(path, lifted)
     except OSError as error:
         _LOG.warning("The automaton cannot be kept in %s: %s.", path, error)
     return lifted
+
+
+def _read(path: Path, vocabulary: Vocabulary) -> TokenAutomaton | None:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            dfa = Dfa(file["transitions"], file["accepting"], file["token_class"].astype(np.int64))
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        _LOG.warning("The cached automaton %s cannot be read (%s); it is made again.", path, error)
+        return None
+    return TokenAutomaton(dfa, vocabulary, minimal=True)
 
 
 def _key(automaton: ByteAutomaton, vocabulary: Vocabulary) -> str:
@@ -73,7 +79,11 @@ def _write(path: Path, lifted: TokenAutomaton) -> None:
     """Write to a file of its own and move it into place, so that no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.savez(file, transitions=lifted.transitions, accepting=lifted.accepting, token_class=lifted.token_class)
+        try:
+            np.savez(file, transitions=lifted.transitions, accepting=lifted.accepting, token_class=lifted.token_class)
+        except OSError:
+            os.unlink(file.name)
+            raise
     os.replace(file.name, path)
     kept = sorted(path.parent.glob("*.npz"), key=lambda one: one.stat().st_mtime)
     size = sum(one.stat().st_size for one in kept)

@@ -60,7 +60,6 @@ class GroupTables:
 def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables:
     """Return the tables of an automaton on a device, made once."""
     src, dst, group, groups = automaton.arcs()
-    final = automaton.accepting if automaton.log_weight is None else automaton.log_weight
     order = np.lexsort((dst, src))
     num_classes = automaton.num_classes
     token_class = np.where(automaton.token_class < 0, num_classes, automaton.token_class)
@@ -77,9 +76,12 @@ def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables
         dst_A=tensor(dst[order].astype(np.int64)),
         group_A=tensor(group[order].astype(np.int64)),
         start=int(automaton.start),
-        ending_S=tensor(np.exp(_bounded(log_weights(final)))),
+        ending_S=tensor(ending_weights(automaton)),
     )
 
 
-def _bounded(log_weight: np.ndarray) -> np.ndarray:
-    return np.where(log_weight > -np.inf, np.clip(log_weight, -MOST_NATS, MOST_NATS), -np.inf)
+def ending_weights(automaton: TokenAutomaton) -> np.ndarray:
+    """Return float64 `[S]`: 0 or 1, or the weights of a weighted automaton, held to `MOST_NATS` either way."""
+    final = log_weights(automaton.accepting if automaton.log_weight is None else automaton.log_weight)
+    weights: np.ndarray = np.where(final > -np.inf, np.exp(np.clip(final, -MOST_NATS, MOST_NATS)), 0.0)
+    return weights

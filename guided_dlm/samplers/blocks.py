@@ -18,6 +18,7 @@ from guided_dlm.automata import TokenAutomaton
 from guided_dlm.automata.dfa import edges
 from guided_dlm.canvas import Canvas
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.posterior.tables import ending_weights
 from guided_dlm.samplers.loop import Plan, Snapshot, sample
 
 
@@ -67,7 +68,7 @@ def feasible(automaton: TokenAutomaton, length: int) -> np.ndarray:
     ending there, which a weighted automaton gives a text as a whole.
     """
     source, target = edges(automaton.transitions)
-    rows = [np.exp(automaton.log_weight) if automaton.log_weight is not None else automaton.accepting.astype(float)]
+    rows = [ending_weights(automaton)]
     for _ in range(length):
         before = np.zeros(automaton.num_states)
         before[source[rows[-1][target] > 0]] = 1.0

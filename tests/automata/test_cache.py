@@ -42,10 +42,11 @@ def test_another_language_vocabulary_or_version_is_another_file(kept: Path, monk
     assert len(list(kept.glob("*.npz"))) == 4
 
 
-def test_a_broken_file_is_said_and_made_again(kept: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("size", [0, 11, 200, -30])
+def test_a_broken_file_is_said_and_made_again(kept: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
     first = ByteAutomaton.from_regex("a*").lift(VOCABULARY)
     (file,) = kept.iterdir()
-    file.write_bytes(b"half a file")
+    file.write_bytes(file.read_bytes()[:size])
     _lift.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert ByteAutomaton.from_regex("a*").lift(VOCABULARY) == first

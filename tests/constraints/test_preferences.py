@@ -10,6 +10,7 @@ from tiny import tiny_pipeline
 from constraints import Length, Preferences, Words
 from guided_dlm import Constraint
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.explain import explanation
 from guided_dlm.testing import check_constraint
 
 TEXTS = ["", "a", "the pub", "pub, pub", "a cheap pub .", "caf\u00e9\n3", "one two three four", "A b. C d! E"]
@@ -85,6 +86,13 @@ def test_a_preference_beside_a_guarantee_leaves_it_whole() -> None:
 def test_what_cannot_be_weighed_is_refused(make: Any, reason: str) -> None:
     with pytest.raises((InvalidRequest, ValueError), match=reason):
         make()
+
+
+def test_an_explanation_promises_no_guarantee_for_a_preference() -> None:
+    context, wish = tiny_pipeline().context(12), Words(prefer={"pub": 1.0})
+    promises = [row.promise for row in explanation(wish & Length(words=3), context)]
+    assert promises == ["exact per step, forbids nothing", "guaranteed by automaton", "guaranteed by automaton"]
+    assert [row.promise for row in explanation(wish & 2.0 * wish, context)] == ["exact per step, forbids nothing"] * 3
 
 
 def test_weights_of_whole_texts_have_no_window_and_no_opposite() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from oracles import accepted, canvases, chi_square, counts, random_joint
@@ -110,6 +111,13 @@ def test_feasible_says_what_can_still_be_accepted() -> None:
     automaton = Regex("a{3}").to_automaton().lift(Vocabulary.from_tokens([b"a", b""], eos_id=None, mask_id=1))
     left = feasible(automaton, 4)
     assert [int(row[0]) for row in left] == [0, 0, 0, 1, 0]
+
+
+def test_an_extreme_weight_is_held_to_fifty_nats_in_blocks_too() -> None:
+    wish = 1e4 * Words(prefer={"pub": 1.0})
+    assert np.isfinite(feasible(wish.compile(tiny_pipeline().context(12)).automaton, 12)).all()
+    out = tiny_pipeline()(constraint=wish & Length(words=3), num_samples=4, steps=2, block_length=5)
+    assert out.satisfied.all()
 
 
 def test_a_block_without_positions_and_a_trace_of_blocks_are_refused() -> None:

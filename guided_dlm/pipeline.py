@@ -35,6 +35,10 @@ class _Run:
     guides: list[Guide]
     seeds_B: Tensor
     prompts: list[str | None]
+    length: int
+    steps: int
+    rule: CommitRule
+    truncation: Truncation
     observe: Callable[[Snapshot], None] | None
     trace: bool
     block_length: int | None = None
@@ -113,7 +117,7 @@ class GuidedPipeline:
             guidance_scale: 1; classifier-free guidance needs a conditional model.
             batch_size: rows sampled at once; the result does not depend on it.
             block_length: write the canvas in blocks of this many positions, left to right, `steps` steps each; what
-                comes after a block is not predicted, only kept possible. None writes anywhere on the canvas.
+                comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior.
             progress: show a progress bar.
             callback: called with a `Snapshot` after each step of each batch.
             return_trace: keep what each step did in `out.trace`.
@@ -122,39 +126,44 @@ class GuidedPipeline:
             Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
             InvalidRequest: an argument is out of range; the message says which and what to do.
         """
+        _check_unavailable(particles, guidance_scale, return_trace and block_length is not None)
+        given = {"max_new_tokens": max_new_tokens, "block_length": block_length}
+        counts = {"num_samples": num_samples, "steps": steps, "batch_size": batch_size}
+        _check_counts(**counts, **{name: value for name, value in given.items() if value is not None})
         truncation = Truncation(temperature=temperature, top_k=top_k, top_p=top_p)
         rule = commit_rule(sampler, self.denoiser.process.selects)
-        _check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size)
-        if max_new_tokens is not None:
-            _check_counts(max_new_tokens=max_new_tokens)
-        if block_length is not None:
-            _check_counts(block_length=block_length)
-            if return_trace:
-                raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
-        _check_unavailable(particles, guidance_scale)
         prompts = _prompts(prompt)
-        per_prompt = _per_prompt(constraint, len(prompts))
+        wishes = [wish for wish in _per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         length = self._length(prompts, max_new_tokens)
-        rows = len(prompts) * num_samples
-        seeds_B = row_seeds(seed, rows, self.denoiser.device)
-        compiled = {c: compile_feasible(c, self.context(length)) for c in dict.fromkeys(per_prompt) if c is not None}
-        _check_channels(compiled)
-        free = Guide()
-        row_constraints = [c for c in per_prompt for _ in range(num_samples)]
         run = _Run(
-            guides=[free if c is None else compiled[c] for c in row_constraints],
-            seeds_B=seeds_B,
+            guides=self._compile(wishes, length),
+            seeds_B=row_seeds(seed, len(wishes), self.denoiser.device),
             prompts=[p for p in prompts for _ in range(num_samples)],
+            length=length,
+            steps=steps,
+            rule=rule,
+            truncation=truncation,
             observe=callback,
             trace=return_trace,
             block_length=block_length,
         )
-        steps_of_row = steps * (1 if block_length is None else -(-length // block_length))
-        with tqdm(total=rows * steps_of_row, desc="sampling", unit="row-step", disable=not progress) as bar:
-            for batch in _batches(run.guides, batch_size, alone=block_length is not None):
-                self._run_batch(run, batch, length, steps, rule, truncation, bar)
-                bar.update(batch.stop * steps_of_row - bar.n)  # a canvas may be full before the last step
-        return self._output(run, row_constraints)
+        self._sample(run, batch_size, progress)
+        return self._output(run, wishes)
+
+    def _compile(self, wishes: list[Constraint | None], length: int) -> list[Guide]:
+        """Return the guide of each row, compiled once for equal wishes; rows without one share an empty guide."""
+        context, free = self.context(length), Guide()
+        compiled = {wish: compile_feasible(wish, context) for wish in dict.fromkeys(wishes) if wish is not None}
+        _check_channels(compiled)
+        return [free if wish is None else compiled[wish] for wish in wishes]
+
+    def _sample(self, run: _Run, batch_size: int, progress: bool) -> None:
+        """Run every batch; the bar counts steps of rows."""
+        steps = run.steps * (1 if run.block_length is None else -(-run.length // run.block_length))
+        with tqdm(total=len(run.guides) * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
+            for batch in _batches(run.guides, batch_size, alone=run.block_length is not None):
+                self._run_batch(run, batch, bar)
+                bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
 
     def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
         vocabulary, capacity = self.denoiser.vocabulary, self.denoiser.capacity
@@ -176,11 +185,9 @@ class GuidedPipeline:
             )
         return room if max_new_tokens is None else max_new_tokens
 
-    def _run_batch(
-        self, run: _Run, batch: slice, length: int, steps: int, rule: CommitRule, truncation: Truncation, bar: Any
-    ) -> None:
+    def _run_batch(self, run: _Run, batch: slice, bar: Any) -> None:
         guides = run.guides[batch]
-        canvas = Canvas.from_prompts(run.prompts[batch], self.denoiser.vocabulary, length, self.denoiser.device)
+        canvas = Canvas.from_prompts(run.prompts[batch], self.denoiser.vocabulary, run.length, self.denoiser.device)
         trace = Trace()
         run.options.extend([None] * len(guides))
 
@@ -198,10 +205,10 @@ class GuidedPipeline:
             denoiser=self.denoiser,
             guide=guides[0],
             automata=_automata(guides),
-            rule=rule,
+            rule=run.rule,
             randomness=Randomness(run.seeds_B[batch]),
-            steps=steps,
-            truncation=truncation,
+            steps=run.steps,
+            truncation=run.truncation,
         )
         if run.block_length is None:
             tokens_BL = sample(plan, canvas, observe)
@@ -235,7 +242,9 @@ def _check_counts(**counts: int) -> None:
             raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
 
 
-def _check_unavailable(particles: int, guidance_scale: float) -> None:
+def _check_unavailable(particles: int, guidance_scale: float, trace_of_blocks: bool) -> None:
+    if trace_of_blocks:
+        raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
     if particles != 1:
         raise InvalidRequest(f"particles={particles}: particle guidance is not available yet; use particles=1.")
     if guidance_scale != 1.0:

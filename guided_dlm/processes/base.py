@@ -59,6 +59,8 @@ class Prediction:
     def log_z(self) -> Tensor:
         """Log-probability `[B]` that a text drawn from the factors satisfies the automaton, fp64; 0 without one.
 
+        Under a weighted automaton it is the log of the expected weight.
+
         While a model's text has no end yet, the text is drawn position by position as far as it goes
         (`Ending.sequential`), so that any text at all has probability 1.
         """

@@ -205,7 +205,7 @@ class Not(Composite):
         return not self.operand.check(text, tokens)
 
     def to_automaton(self) -> ByteAutomaton:
-        """Return the complement, relative to valid UTF-8; an operand followed to a depth is complemented as followed."""
+        """Return the complement, relative to valid UTF-8, of the operand as far as its automaton follows it."""
         return ~_byte(self.operand, self)
 
     def to_config(self) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from guided_dlm.automata.dfa import DEAD, Dfa, Table, unique_rows
+from guided_dlm.automata.dfa import DEAD, Dfa, IntArray, Table, unique_rows
 from guided_dlm.errors import AutomatonTooLarge
 
 Row = dict[int, int]
+_BATCH_CELLS = 1 << 20
 
 
 class ByteTable:
@@ -99,22 +100,32 @@ class ByteTable:
         return {byte: self.union(states) for byte, states in targets.items()}
 
     def resolve(self) -> None:
-        """Fill every promised union, and those that they lead to."""
+        """Fill every promised union, and those that they lead to, one generation after the other."""
         self.where = "alternatives that share a beginning"
+        # Members of a union have rows of their own, so that all rows to be joined are complete by now.
+        first, column_of = unique_rows(np.ascontiguousarray(self.rows[: self.size].T))
+        columns = self.rows[: self.size, first]
         waiting = list(self.members)
         while waiting:
-            state = waiting.pop()
-            members = self.members[state]
-            if not self.ends.isdisjoint(members):
-                self.ends.add(state)
-            rows = self.rows[list(members)]
-            # Only members with a row of their own are in a union, so these rows are complete.
-            first, kind = unique_rows(np.ascontiguousarray(rows.T))
             before = self.size
-            cells = [{cell for cell in rows[:, column].tolist() if cell >= 0} for column in first]
-            found = [self.union(cell) if cell else DEAD for cell in cells]
-            self.rows[state] = np.array(found, dtype=np.int32)[kind]
-            waiting += range(before, self.size)
+            sizes: dict[int, list[int]] = {}
+            for state in waiting:
+                sizes.setdefault(len(self.members[state]), []).append(state)
+            for size, states in sizes.items():
+                step = max(1, _BATCH_CELLS // (size * first.size))
+                for batch in (states[i : i + step] for i in range(0, len(states), step)):
+                    self._join(batch, columns, column_of)
+            waiting = list(range(before, self.size))
+
+    def _join(self, states: list[int], columns: Table, column_of: IntArray) -> None:
+        """Fill unions of equally many members each, whose rows are given as columns `[S, C]`."""
+        members = [list(self.members[state]) for state in states]
+        self.ends.update(s for s, of in zip(states, members, strict=True) if not self.ends.isdisjoint(of))
+        cells = columns[np.array(members)].transpose(0, 2, 1).reshape(-1, len(members[0]))
+        first, kind = unique_rows(cells)
+        targets = ({cell for cell in row if cell >= 0} for row in cells[first].tolist())
+        found = np.array([self.union(cell) if cell else DEAD for cell in targets], dtype=np.int32)
+        self.rows[states] = found[kind].reshape(len(states), -1)[:, column_of]
 
     def dfa(self, start: int) -> Dfa:
         """Return what is built as an automaton that starts in a state, equal bytes in one column."""

@@ -25,6 +25,8 @@ from guided_dlm.constraint import (
 )
 from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest
 
+SMALL_PRODUCT = 10_000  # pairs of states; a larger product is cut to what the canvas can hold
+
 
 class Composite(Constraint):
     """What the five operators share: operands, and a repr that reads like the expression."""
@@ -63,7 +65,7 @@ class All(Composite):
         soft = [guide for _, guide in guides]
         options = [guide.options for guide in soft if guide.options]
         return Guide(
-            automaton=_product(hard) if hard else None,
+            automaton=_product(hard, context.length) if hard else None,
             bias=_sum_of([guide.bias for guide in soft if guide.bias]),
             energy=_sum_of([guide.energy for guide in soft if guide.energy]),
             reward=_sum_of([guide.reward for guide in soft if guide.reward]),
@@ -380,14 +382,17 @@ def _sum_of(functions: list[Callable[..., Tensor]]) -> Callable[..., Tensor] | N
     return lambda *args: sum((f(*args) for f in functions[1:]), start=functions[0](*args))
 
 
-def _product(hard: list[tuple[Constraint, TokenAutomaton]]) -> TokenAutomaton:
-    """Multiply smallest first; name the constraints where the product is too large."""
+def _product(hard: list[tuple[Constraint, TokenAutomaton]], length: int) -> TokenAutomaton:
+    """Multiply smallest first, large products as far as the canvas reaches; name the constraints that take too much."""
     hard = sorted(hard, key=lambda pair: pair[1].num_states)
     done, product = [hard[0][0]], hard[0][1]
     for part, automaton in hard[1:]:
         try:
-            product = product & automaton
-        except AutomatonTooLarge as error:
-            raise AutomatonTooLarge(f"{All(*done)!r} together with {part!r} is too large: {error}") from error
+            product = product.combine(automaton, "both", max_states=SMALL_PRODUCT)
+        except AutomatonTooLarge:
+            try:
+                product = product.combine(automaton, "both", length=length)
+            except AutomatonTooLarge as error:
+                raise AutomatonTooLarge(f"{All(*done)!r} together with {part!r} is too large: {error}") from error
         done.append(part)
     return product

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from guided_dlm.algebra import All, conjuncts
 from guided_dlm.automata import TokenAutomaton
+from guided_dlm.automata.dfa import FAR
 from guided_dlm.constraint import CompileContext, Constraint, Guide
 from guided_dlm.errors import AutomatonTooLarge, Infeasible
 
@@ -19,8 +21,8 @@ def compile_feasible(constraint: Constraint, context: CompileContext) -> Guide:
     guide = constraint.compile(context)
     if guide.automaton is None or fits(guide.automaton, context.length):
         return guide
-    shortest = shortest_canvas(guide.automaton, context.length)
-    raise Infeasible(explain_clash([part for part in conjuncts(constraint) if part.hard], context) + shortest)
+    hard = [part for part in conjuncts(constraint) if part.hard]
+    raise Infeasible(explain_clash(hard, context) + shortest_canvas(hard, context))
 
 
 def fits(automaton: TokenAutomaton, length: int) -> bool:
@@ -28,10 +30,14 @@ def fits(automaton: TokenAutomaton, length: int) -> bool:
     return bool(automaton.accepting.any()) and bool(automaton.feasible_lengths(length)[length])
 
 
-def shortest_canvas(automaton: TokenAutomaton, length: int) -> str:
-    """Return a sentence that says how long a canvas would have to be, where a longer one would do."""
-    least = int(automaton.distance[automaton.start]) if automaton.accepting.any() else 0
-    return f" The shortest text takes {least} tokens." if least > length else ""
+def shortest_canvas(hard: Sequence[Constraint], context: CompileContext) -> str:
+    """Return a sentence that says how long a canvas would have to be, where a longer one would do and can be told."""
+    try:
+        automaton = All(*hard).compile(replace(context, length=FAR)).automaton
+    except (AutomatonTooLarge, Infeasible):
+        return ""
+    least = int(automaton.distance[automaton.start]) if automaton is not None and automaton.accepting.any() else 0
+    return f" The shortest text takes {least} tokens." if least > context.length else ""
 
 
 def explain_clash(hard: Sequence[Constraint], context: CompileContext) -> str:

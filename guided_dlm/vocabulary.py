@@ -22,7 +22,8 @@ class Vocabulary:
     """A finite list of tokens, each the bytes it adds to the text.
 
     `tokens[i]` is empty for a special token (end of text, padding, mask, unknown): specials add nothing to the text.
-    `pad_id` defaults to `eos_id`. Build one with `from_tokens` or `from_tokenizer`.
+    `pad_id` defaults to `eos_id`. `never_written` are ids of tokens that a prompt may hold but a completion may not.
+    Build one with `from_tokens` or `from_tokenizer`.
     """
 
     tokens: tuple[bytes, ...]
@@ -30,6 +31,7 @@ class Vocabulary:
     pad_id: int | None = None
     mask_id: int | None = None
     encoder: Callable[[str], list[int]] | None = field(default=None, repr=False)
+    never_written: frozenset[int] = field(default=frozenset(), repr=False)
 
     def __post_init__(self) -> None:
         """Check that the special ids exist and are distinct from the mask."""
@@ -44,6 +46,11 @@ class Vocabulary:
         if self.mask_id is not None and self.mask_id in (self.eos_id, self.pad_id):
             raise InvalidRequest(
                 f"mask_id={self.mask_id} is also the end-of-text or padding token; give it its own id."
+            )
+        object.__setattr__(self, "never_written", frozenset(self.never_written))
+        if strange := self.never_written - set(range(len(self.tokens))):
+            raise InvalidRequest(
+                f"never_written={sorted(strange)[:5]} is outside the vocabulary of {len(self)} tokens."
             )
 
     @classmethod
@@ -62,7 +69,7 @@ class Vocabulary:
         return cls(tuple(raw), eos_id=eos_id, pad_id=pad_id, mask_id=mask_id)
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any) -> Vocabulary:
+    def from_tokenizer(cls, tokenizer: Any, never_written: Iterable[int] = ()) -> Vocabulary:
         """Build from a transformers tokenizer (byte-level BPE, SentencePiece, WordPiece or word level).
 
         Raises:
@@ -90,6 +97,7 @@ class Vocabulary:
             pad_id=tokenizer.pad_token_id,
             mask_id=tokenizer.mask_token_id,
             encoder=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
+            never_written=frozenset(never_written),
         )
 
     def __len__(self) -> int:
@@ -105,6 +113,7 @@ class Vocabulary:
     def writable(self) -> NDArray[np.bool_]:
         """Bool `[V]`: text tokens, the end of text and padding; a canvas holds nothing else once it is clean."""
         writable = self.is_text.copy()
+        writable[list(self.never_written)] = False
         for special in (self.eos_id, self.pad_id):
             if special is not None:
                 writable[special] = True
@@ -116,6 +125,8 @@ class Vocabulary:
         digest = hashlib.sha256(repr((self.eos_id, self.pad_id, self.mask_id)).encode())
         for token in self.tokens:
             digest.update(len(token).to_bytes(4, "big") + token)
+        if self.never_written:
+            digest.update(repr(sorted(self.never_written)).encode())
         return digest.hexdigest()[:16]
 
     def text_length(self, tokens: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from wishes import holds
 
 from constraints import Blank, Choice, Length, Regex, Template, Words
 from guided_dlm import CompileContext, Constraint, Vocabulary
+from guided_dlm.automata import TokenAutomaton
 from guided_dlm.errors import Infeasible, InvalidRequest
 from guided_dlm.posterior import Posterior
 
@@ -247,3 +248,16 @@ def test_the_fingerprint_tells_vocabularies_apart() -> None:
         Vocabulary.from_tokens([b"a", b"b"], eos_id=1).fingerprint
         != Vocabulary.from_tokens([b"ab", b"b"], eos_id=1).fingerprint
     )
+
+
+def test_what_is_never_written_may_be_read() -> None:
+    vocabulary = Vocabulary(("é".encode()[:1], "é".encode()[1:], b"a", b""), eos_id=3, never_written=frozenset({0}))
+    assert vocabulary.writable.tolist() == [False, True, True, True]
+    assert vocabulary.encode("aé") == [2, 0, 1]
+    assert vocabulary.decode([2, 0, 1, 3]) == "aé"
+    everything = TokenAutomaton.well_formed(vocabulary)
+    assert everything.accepts([2, 2, 3])
+    assert not everything.accepts([0, 1, 3])
+    assert vocabulary.fingerprint != Vocabulary(vocabulary.tokens, eos_id=3).fingerprint
+    with pytest.raises(InvalidRequest, match=r"never_written=\[4\] is outside the vocabulary of 4 tokens"):
+        Vocabulary(vocabulary.tokens, eos_id=3, never_written=frozenset({4}))

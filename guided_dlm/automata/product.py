@@ -1,4 +1,4 @@
-"""Products of automata over the pairs of states that can be reached, a frontier at a time."""
+"""Products of automata over the pairs of states that can be reached, in a canvas where its length is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from guided_dlm.automata.dfa import Dfa, Final, IntArray, is_accepting, log_weights
+from guided_dlm.automata.dfa import DEAD, FAR, Dfa, Final, IntArray, distances, is_accepting, log_weights
 from guided_dlm.errors import AutomatonTooLarge
 
 Keep = Literal["both", "either", "left", "soft"]
@@ -44,13 +44,15 @@ class _Seen:
 class _Pairs:
     """Pairs of states, coded as left * (right states + 1) + right, with a dead state last on either side."""
 
-    def __init__(self, left: Dfa, right: Dfa, keep: Keep) -> None:
+    def __init__(self, left: Dfa, right: Dfa, keep: Keep, length: int | None) -> None:
         codes = (left.column_of + 1) * (right.table.shape[1] + 2) + right.column_of + 1
         joint, self.column_of = np.unique(codes, return_inverse=True)
         left_column, right_column = np.divmod(joint, right.table.shape[1] + 2)
         self.left, self.right = _padded(left)[:, left_column - 1], _padded(right)[:, right_column - 1]
         self.left_dead, self.right_dead = left.table.shape[0], right.table.shape[0]
-        self.width, self.keep = joint.size, keep
+        self.width, self.keep, self.length = joint.size, keep, length
+        both = (left, right) if length is not None else ()
+        self.rest = [np.append(distances(dfa.table, is_accepting(dfa.accepting)), FAR) for dfa in both]
 
     def step(self, codes: IntArray) -> IntArray:
         """Return the codes after each joint column, -1 where the product is dead."""
@@ -59,6 +61,14 @@ class _Pairs:
         here, there = a < self.left_dead, b < self.right_dead
         alive = {"both": here & there, "either": here | there}.get(self.keep, here)
         return np.where(alive, a * (self.right_dead + 1) + b, -1)
+
+    def in_time(self, codes: IntArray, level: int) -> IntArray:
+        """Return the codes from which, after `level` symbols, acceptance may still be reached within the canvas."""
+        if self.length is None:
+            return codes
+        here, there = (rest[one] for rest, one in zip(self.rest, np.divmod(codes, self.right_dead + 1), strict=True))
+        least = {"both": np.maximum(here, there), "either": np.minimum(here, there)}.get(self.keep, here)
+        return codes[least <= self.length - level]
 
     def batches(self, codes: IntArray) -> Iterator[IntArray]:
         """Split codes so that one step fits in memory."""
@@ -73,40 +83,47 @@ def _padded(dfa: Dfa) -> IntArray:
     return np.where(padded < 0, states, padded)
 
 
-def product(left: Dfa, right: Dfa, keep: Keep, max_states: int = MAX_STATES) -> Dfa:
+def product(left: Dfa, right: Dfa, keep: Keep, max_states: int = MAX_STATES, length: int | None = None) -> Dfa:
     """Return the product that accepts where both do, either does, or the left does and the right does not.
 
     "soft" accepts where the left does, and adds the right's log-weight where that accepts too. Where either has
-    weights, so has the product of both.
+    weights, so has the product of both. With a `length`, pairs that no accepted text of that many symbols passes are
+    left out, as far as the distances in both automata tell: then only texts of exactly that length are told rightly.
 
     Raises:
         AutomatonTooLarge: more than `max_states` pairs can be reached.
     """
-    pairs = _Pairs(left, right, keep)
+    pairs = _Pairs(left, right, keep, length)
     seen = _Seen((pairs.left_dead + 1) * (pairs.right_dead + 1))
-    waiting = [seen.fresh(np.zeros(1, dtype=np.int64))]
-    while waiting:
-        for batch in pairs.batches(waiting.pop()):
+    level, frontier = 0, seen.fresh(np.zeros(1, dtype=np.int64))
+    while frontier.size:
+        level, found = level + 1, [np.zeros(0, dtype=np.int64)]
+        for batch in pairs.batches(frontier):
             codes = pairs.step(batch)
-            new = seen.fresh(codes[codes >= 0])
-            if new.size:
-                waiting.append(new)
+            found.append(seen.fresh(pairs.in_time(codes[codes >= 0], level)))
             if seen.count > max_states:
-                raise AutomatonTooLarge(
-                    f"Combining an automaton of {pairs.left_dead} states with one of {pairs.right_dead} reaches "
-                    f"more than {max_states} pairs of states. Combine the more selective ones first, allow fewer "
-                    "characters (a wide Unicode class costs hundreds of states each time it is counted), or lift "
-                    "texts first and combine them as tokens."
-                )
+                raise AutomatonTooLarge(_too_large(pairs, max_states))
+        frontier = np.concatenate(found)
     codes = seen.all()
     table = np.empty((codes.size, pairs.width), dtype=np.int32)
     done = 0
     for batch in pairs.batches(codes):
         after = pairs.step(batch)
-        table[done : done + batch.size] = np.where(after < 0, -1, np.searchsorted(codes, after))
+        place = np.minimum(np.searchsorted(codes, after), codes.size - 1)
+        table[done : done + batch.size] = np.where(codes[place] == after, place, DEAD)
         done += batch.size
     a, b = np.divmod(codes, pairs.right_dead + 1)
     return Dfa(table, _final(left, right, a, b, keep), pairs.column_of.astype(np.int64))
+
+
+def _too_large(pairs: _Pairs, max_states: int) -> str:
+    within = "" if pairs.length is None else f" in a canvas of {pairs.length} tokens"
+    return (
+        f"Combining an automaton of {pairs.left_dead} states with one of {pairs.right_dead} reaches more than "
+        f"{max_states} pairs of states{within}. Combine the more selective ones first, allow fewer characters (a wide "
+        "Unicode class costs hundreds of states each time it is counted), or lift texts first and combine them as "
+        "tokens."
+    )
 
 
 def _final(left: Dfa, right: Dfa, a: IntArray, b: IntArray, keep: Keep) -> Final:

@@ -53,7 +53,7 @@ class Roles(NamedTuple):
         """Read the roles off a vocabulary; where there is padding but no end of text, padding plays both roles."""
         end = vocabulary.pad_id if vocabulary.eos_id is None else vocabulary.eos_id
         fill = end if vocabulary.pad_id is None else vocabulary.pad_id
-        text = vocabulary.is_text.copy()
+        text = vocabulary.is_text & vocabulary.writable
         text[[i for i in (end, fill, vocabulary.mask_id) if i is not None]] = False
         return cls(np.flatnonzero(text), end, fill)
 
@@ -208,8 +208,13 @@ class TokenAutomaton:
         """Return the well-formed canvases that are not in the set."""
         return TokenAutomaton.well_formed(self.vocabulary) - self
 
-    def combine(self, other: TokenAutomaton, keep: Keep, max_states: int = MAX_STATES) -> TokenAutomaton:
+    def combine(
+        self, other: TokenAutomaton, keep: Keep, max_states: int = MAX_STATES, length: int | None = None
+    ) -> TokenAutomaton:
         """Return the canvases in both sets, in either, or in the left one only.
+
+        With a `length` in tokens, canvases of exactly that length are told rightly and others are not: what no such
+        canvas passes is left out, which saves states and the time to build them.
 
         Raises:
             VocabularyMismatch: the two sets are over different vocabularies.
@@ -225,7 +230,7 @@ class TokenAutomaton:
             )
         if keep not in ("both", "soft") and not (self.log_weight is None and other.log_weight is None):
             raise TypeError("Weighted automata have an & only: weights multiply, and a union or complement has none.")
-        return TokenAutomaton(product(self._dfa, other._dfa, keep, max_states), self.vocabulary)
+        return TokenAutomaton(product(self._dfa, other._dfa, keep, max_states, length), self.vocabulary)
 
     def weigh(self, feature: TokenAutomaton, log_weight: float) -> TokenAutomaton:
         """Return this set with `log_weight` nats added to every canvas that is in the other set as well.

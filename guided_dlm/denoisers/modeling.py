@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ class DiffusionTransformerConfig(PretrainedConfig):
 
     `causal` attends leftwards only (an autoregressive model; also the start of a diffusion model). `tail` says whether
     the model was trained on the padding after the end of text ("scored") or not ("free"). Output position l is
-    always the prediction for token l, read from the hidden state one position before it.
+    always the prediction for token l, read from the hidden state one position before it. `never_written_ids` are tokens
+    that no completion holds: fragments of characters that the training texts never had.
     """
 
     model_type = "guided_dlm_transformer"
@@ -34,6 +36,7 @@ class DiffusionTransformerConfig(PretrainedConfig):
         tail: str = "scored",
         dropout: float = 0.0,
         mask_token_id: int | None = None,
+        never_written_ids: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         """Record the sizes; see the class docstring."""
@@ -47,6 +50,7 @@ class DiffusionTransformerConfig(PretrainedConfig):
         self.tail = tail
         self.dropout = dropout
         self.mask_token_id = mask_token_id
+        self.never_written_ids = list(never_written_ids)
         super().__init__(**kwargs)
 
 

@@ -74,7 +74,8 @@ class TransformerDenoiser(Denoiser):
             if shown:
                 enable_progress_bar()
         model.to(torch.device(device))  # type: ignore[arg-type]
-        return cls(model, Vocabulary.from_tokenizer(AutoTokenizer.from_pretrained(folder)))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return cls(model, Vocabulary.from_tokenizer(tokenizer, config.never_written_ids))
 
     @property
     def device(self) -> torch.device:

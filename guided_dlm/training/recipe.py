@@ -18,7 +18,7 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.objectives import OBJECTIVES
 from guided_dlm.training.pairs import Pair, encode_pairs, read_pairs
-from guided_dlm.training.tokenization import build_bpe_tokenizer, build_word_tokenizer
+from guided_dlm.training.tokenization import build_bpe_tokenizer, build_word_tokenizer, unseen_fragments
 from guided_dlm.training.trainer import DiffusionTrainer
 
 Corpus = list[str] | list[Pair]
@@ -177,6 +177,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     arguments.disable_tqdm = not progress
     checkpoint = _last_checkpoint(out / "checkpoints") if resume else None
     model = make_model(recipe, tokenizer)
+    model.config.never_written_ids = unseen_fragments(tokenizer, examples)
     trainer = DiffusionTrainer(
         model=model,
         held_out=held_out,

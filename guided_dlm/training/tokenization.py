@@ -5,9 +5,12 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from guided_dlm.vocabulary import Vocabulary
 
 SPECIALS = {"unk_token": "<unk>", "eos_token": "<eos>", "pad_token": "<pad>", "mask_token": "<mask>"}
 
@@ -45,3 +48,22 @@ def build_bpe_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrai
     )
     backend.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIALS)
+
+
+def unseen_fragments(tokenizer: Any, examples: Iterable[dict[str, Any]]) -> list[int]:
+    """Return the ids of tokens that are parts of characters and in none of the examples.
+
+    A model cannot know when to write them. Left out of completions, they cost automata nothing; kept, every state has
+    hundreds of copies inside characters.
+    """
+    seen = {token for example in examples for token in example["input_ids"]}
+    tokens = Vocabulary.from_tokenizer(tokenizer).tokens
+    return [i for i, token in enumerate(tokens) if i not in seen and not _is_whole(token)]
+
+
+def _is_whole(token: bytes) -> bool:
+    try:
+        token.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

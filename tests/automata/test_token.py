@@ -1,6 +1,7 @@
 """Token automata: counting, lengths, distances, arcs and refusals, against enumeration."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,26 @@ def test_arcs_rebuild_the_transitions(pattern: str) -> None:
     assert len({row.tobytes() for row in groups}) == len(groups)
     assert set(group.tolist()) == set(range(len(groups)))
     assert lifted.num_edges == int((rebuilt >= 0).sum())
+
+
+@pytest.mark.parametrize("keep", ["both", "either", "left", "soft"])
+@given(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS), st.integers(1, 4))
+def test_a_product_for_a_canvas_is_right_on_that_canvas(keep: Any, first: str, second: str, length: int) -> None:
+    left, right = (ByteAutomaton.from_regex(pattern).lift(VOCABULARY) for pattern in (first, second))
+    whole, cut = left.combine(right, keep), left.combine(right, keep, length=length)
+    assert accepted(cut, length) == accepted(whole, length)
+
+
+def test_a_product_that_outgrows_its_limit_fits_where_the_canvas_leaves_little_room() -> None:
+    count = TokenAutomaton.count_tokens(VOCABULARY, 100, None)
+    characters = ByteAutomaton.from_regex("[ab]{200}").lift(VOCABULARY)
+    with pytest.raises(AutomatonTooLarge, match=r"more than 3000 pairs of states\. "):
+        count.combine(characters, "both", max_states=3000)
+    with pytest.raises(AutomatonTooLarge, match="more than 3000 pairs of states in a canvas of 150 tokens"):
+        count.combine(characters, "both", max_states=3000, length=150)
+    close = count.combine(characters, "both", max_states=3000, length=105)
+    assert close.feasible_lengths(105)[105]
+    assert count.combine(characters, "both", max_states=3000, length=99).is_empty()
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

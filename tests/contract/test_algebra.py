@@ -2,6 +2,7 @@
 
 from functools import reduce
 from operator import invert, or_
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from constraints import Choice, Length, Regex, Words
 from guided_dlm import CompileContext, Constraint, Guide, Step
 from guided_dlm.algebra import All, AnyOf, During, Not, Scaled
 from guided_dlm.errors import GuidedError, InvalidRequest
+from guided_dlm.feasibility import fits
 from guided_dlm.testing import byte_vocabulary
 
 CONTEXT = CompileContext(vocabulary=byte_vocabulary(), length=4)
@@ -108,17 +110,21 @@ def test_boolean_laws_hold_for_check_and_automata(a: Constraint, b: Constraint, 
 @settings(max_examples=6)
 @given(LEAVES, LEAVES)
 def test_boolean_laws_hold_for_token_automata(a: Constraint, b: Constraint) -> None:
-    def automaton(wish: Constraint) -> object:
+    def automaton(wish: Constraint) -> Any:
         try:
             return wish.compile(CONTEXT).automaton
         except GuidedError:
             return None
 
+    def same(left: Any, right: Any) -> bool:
+        """Automata of a conjunction tell canvases of the context's length only."""
+        return not fits(left - right, CONTEXT.length) and not fits(right - left, CONTEXT.length)
+
     assert automaton(~~a) in (automaton(a), None)
     if all(automaton(wish) is not None for wish in (~(a & b), ~a, ~b)):
-        assert automaton(~(a & b)) == automaton(~a | ~b)
+        assert same(automaton(~(a & b)), automaton(~a | ~b))
     if all(automaton(wish) is not None for wish in (~(a | b), ~a, ~b)):
-        assert automaton(~(a | b)) == automaton(~a & ~b)
+        assert same(automaton(~(a | b)), automaton(~a & ~b))
 
 
 def test_a_conjunct_that_cannot_hold_alone_has_a_true_complement() -> None:

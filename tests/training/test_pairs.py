@@ -99,7 +99,16 @@ def test_a_model_of_pairs_is_trained_and_held_to_a_schema(data: Path, tmp_path: 
     assert figures["eval_bound"] > 0
     schema = {"type": "object", "properties": {"area": {"enum": ["riverside", "centre"]}}, "required": ["area"]}
     wish = JSONSchema(schema | {"additionalProperties": False}, whitespace="compact")
-    out = GuidedPipeline.from_pretrained(tmp_path / "model")(as_prompt("a pub"), wish, num_samples=4, steps=4)
+    pipe = GuidedPipeline.from_pretrained(tmp_path / "model")
+    out = pipe(as_prompt("a pub"), wish, num_samples=4, steps=4)
+    # Parts of characters that the texts never had are read in a prompt, and not written.
+    tokens = pipe.denoiser.vocabulary.tokens
+    for byte in (bytes([value]) for value in range(0x80, 256)):
+        assert tokens.index(byte) in pipe.denoiser.vocabulary.never_written
+    assert all(
+        b"\xef\xbf\xbd" in tokens[i].decode(errors="replace").encode() for i in pipe.denoiser.vocabulary.never_written
+    )
+    assert pipe(as_prompt("ein Caf\u00e9"), wish, steps=4).texts
     assert all(json.loads(text)["area"] in ("riverside", "centre") for text in out.texts)
 
 

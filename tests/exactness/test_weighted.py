@@ -47,6 +47,8 @@ def test_soft_and_hard_in_one_pass_equal_enumeration(
     assert float(law.log_z) == pytest.approx(math.log(float(law_N.sum())), rel=1e-6, abs=1e-6)
     expected_LV = marginals_of(law_N / law_N.sum(), len(TOKENS))
     torch.testing.assert_close(law.marginals()[0].double(), expected_LV, rtol=0, atol=1e-6)
+    entropy_L = -torch.special.xlogy(expected_LV, expected_LV).sum(-1)
+    torch.testing.assert_close(law.entropy()[0].double(), entropy_L, rtol=0, atol=1e-5)
     index = int((canvases(len(TOKENS), LENGTH) == law.mode()[0]).all(-1).nonzero()[0, 0])
     assert float(law_N[index]) == pytest.approx(float(law_N.max()), rel=1e-9)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_, or_
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from guided_dlm.automata import ByteAutomaton, TokenAutomaton
+from guided_dlm.conjunction import product, sum_of, target_of
 from guided_dlm.constraint import (
     CompileContext,
     Constraint,
@@ -23,9 +24,8 @@ from guided_dlm.constraint import (
     byte_automaton,
     require_nonempty,
 )
-from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest
-
-SMALL_PRODUCT = 10_000  # pairs of states; a larger product is cut to what the canvas can hold
+from guided_dlm.errors import Infeasible, InvalidRequest
+from guided_dlm.watch import watched
 
 
 class Composite(Constraint):
@@ -60,16 +60,17 @@ class All(Composite):
 
     def compile(self, context: CompileContext) -> Guide:
         """Multiply the automata, add the soft channels; an empty product is for `feasibility` to explain."""
-        guides = [(part, part.compile(context)) for part in self.operands]
+        guides = [(part, watched(part.compile(context), part)) for part in self.operands]
         hard = [(part, guide.automaton) for part, guide in guides if guide.automaton is not None]
         soft = [guide for _, guide in guides]
         options = [guide.options for guide in soft if guide.options]
         return Guide(
-            automaton=_product(hard, context.length) if hard else None,
-            bias=_sum_of([guide.bias for guide in soft if guide.bias]),
-            energy=_sum_of([guide.energy for guide in soft if guide.energy]),
-            reward=_sum_of([guide.reward for guide in soft if guide.reward]),
+            automaton=product(hard, context.length) if hard else None,
+            bias=sum_of([guide.bias for guide in soft if guide.bias]),
+            energy=sum_of([guide.energy for guide in soft if guide.energy]),
+            reward=sum_of([guide.reward for guide in soft if guide.reward]),
             options=options[0] if len(options) == 1 else None,
+            target=target_of(soft),
         )
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
@@ -234,13 +235,16 @@ class _Weighted(Composite):
 
     def compile(self, context: CompileContext) -> Guide:
         """Multiply the operand's bias and energy; where the weight is 0 in all rows they are not evaluated at all."""
-        guide = self.operand.compile(context)
+        guide = self._weighted(self.operand.compile(context))
+        return guide if guide.target is None else replace(guide, target=self._weighted(guide.target))
+
+    def _weighted(self, guide: Guide) -> Guide:
         old_bias, old_energy = guide.bias, guide.energy
 
         def bias(step: Step) -> Tensor:
             weight_B = self.weight(step)
             if old_bias is None or not weight_B.any():
-                return torch.zeros(1, 1, 1, device=context.device)
+                return torch.zeros(1, 1, 1, device=weight_B.device)
             return weight_B[:, None, None] * old_bias(step)
 
         def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
@@ -322,6 +326,8 @@ class During(_Weighted):
             TypeError: the operand weighs whole texts with an automaton, which works at every step or not at all.
         """
         guide = super().compile(context)
+        if guide.target is not None:  # a pull for a while is no wish about the whole text, so it is not corrected
+            guide = replace(guide, reward=None, target=None)
         if guide.automaton is not None:
             raise TypeError(
                 f"{self!r}: a weighted automaton weighs whole texts and is in force at every step. Leave out during()."
@@ -374,25 +380,3 @@ def _byte(part: Constraint, whole: Constraint) -> ByteAutomaton:
 
 def _bracketed(part: Constraint) -> str:
     return f"({part!r})" if isinstance(part, All | AnyOf | Scaled) else repr(part)
-
-
-def _sum_of(functions: list[Callable[..., Tensor]]) -> Callable[..., Tensor] | None:
-    if not functions:
-        return None
-    return lambda *args: sum((f(*args) for f in functions[1:]), start=functions[0](*args))
-
-
-def _product(hard: list[tuple[Constraint, TokenAutomaton]], length: int) -> TokenAutomaton:
-    """Multiply smallest first, large products as far as the canvas reaches; name the constraints that take too much."""
-    hard = sorted(hard, key=lambda pair: pair[1].num_states)
-    done, product = [hard[0][0]], hard[0][1]
-    for part, automaton in hard[1:]:
-        try:
-            product = product.combine(automaton, "both", max_states=SMALL_PRODUCT)
-        except AutomatonTooLarge:
-            try:
-                product = product.combine(automaton, "both", length=length)
-            except AutomatonTooLarge as error:
-                raise AutomatonTooLarge(f"{All(*done)!r} together with {part!r} is too large: {error}") from error
-        done.append(part)
-    return product

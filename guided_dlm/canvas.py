@@ -67,6 +67,11 @@ class Canvas:
         """Return the canvas with `tokens_BL` at the positions asked for, never at fixed ones."""
         return replace(self, tokens_BL=torch.where(where_BL & ~self.fixed_BL, tokens_BL, self.tokens_BL))
 
+    def select(self, row_N: Tensor) -> Canvas:
+        """Return these rows, int64 `[N]`."""
+        fields = {name: value[row_N] for name, value in vars(self).items() if value is not None}
+        return replace(self, **fields)
+
     def close_tail(self, end: int, padding: int, open_BL: Tensor) -> Canvas:
         """Write padding at the open positions after the first written end of text: nothing else can stand there."""
         ends_BL = ((self.tokens_BL == end) & ~open_BL).long()

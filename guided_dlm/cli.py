@@ -124,6 +124,8 @@ def train(
     layers: int = 6,
     heads: int = 4,
     record: Annotated[str | None, typer.Option(help="A field with a JSON object: learn text <-> record.")] = None,
+    label: Annotated[str | None, typer.Option(help="A field with a text label: learn label -> text.")] = None,
+    label_dropout: Annotated[float, typer.Option(help="Share of examples whose label is hidden, for guidance.")] = 0.1,
     tokenizer: Annotated[str, typer.Option(help="word, or bpe (byte level).")] = "word",
     min_count: Annotated[int, typer.Option(help="word: words seen less often are spelled by characters.")] = 3,
     vocab_size: Annotated[int, typer.Option(help="bpe: how many tokens.")] = 2048,

@@ -42,11 +42,24 @@ class CompileContext:
             raise InvalidRequest(f"A canvas of {self.length} tokens has no room for text; give at least 1.")
 
 
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the soft guides did in one step, float `[B]` by name; kept only where a trace is asked for.
+
+    `moved` is the total variation between a position's law before and after one guide, averaged over open positions;
+    `scores` is what a guide says of the canvas, such as its classifier's probability.
+    """
+
+    moved: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """Where the sampler stands: step `index` of `total`, noise level `time` in [0, 1], and the canvas it looks at.
 
     `open_B` is the number of positions still to write in each row, where the process writes them one by one.
+    `logits_BLV` are the model's, before any guide; `known_BL` the tokens that are clean already, -1 elsewhere.
     """
 
     index: int
@@ -54,6 +67,9 @@ class Step:
     time: float
     tokens_BL: Tensor
     open_B: Tensor | None = None
+    logits_BLV: Tensor | None = None
+    known_BL: Tensor | None = None
+    diagnostics: Diagnostics | None = None
 
     @property
     def progress_B(self) -> Tensor:
@@ -82,6 +98,8 @@ class Guide:
         energy: `[B]` from the relaxed tokens `[B, L, V]` (probabilities), differentiable in them; lower is better.
         reward: `[B]` from finished texts and tokens; higher is better.
         options: for a choice, the automaton of each option, so that the report can say how likely each was.
+        target: where bias and energy are only proposals for what `reward` asks for: what of them stays part of the law
+            when particles correct the rest. None: all of it.
     """
 
     automaton: TokenAutomaton | None = None
@@ -89,6 +107,7 @@ class Guide:
     energy: EnergyFn | None = None
     reward: RewardFn | None = None
     options: Mapping[str, TokenAutomaton] | None = None
+    target: Guide | None = None
 
 
 class Constraint(ABC):

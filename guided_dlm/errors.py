@@ -53,6 +53,10 @@ class VocabularyMismatch(GuidedError, ValueError):
     """Two objects compiled for different vocabularies were combined."""
 
 
+class GuideFailed(GuidedError, RuntimeError):
+    """A soft guide raised, or returned what is no number; the message names the guide and the step."""
+
+
 class NotSerializable(GuidedError, TypeError):
     """A constraint holds something that plain JSON cannot name."""
 

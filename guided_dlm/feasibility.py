@@ -10,6 +10,7 @@ from guided_dlm.automata import TokenAutomaton
 from guided_dlm.automata.dfa import FAR
 from guided_dlm.constraint import CompileContext, Constraint, Guide
 from guided_dlm.errors import AutomatonTooLarge, Infeasible
+from guided_dlm.watch import watched
 
 
 def compile_feasible(constraint: Constraint, context: CompileContext) -> Guide:
@@ -19,6 +20,8 @@ def compile_feasible(constraint: Constraint, context: CompileContext) -> Guide:
         Infeasible: none does; the message names constraints that clash, none of which could be left out.
     """
     guide = constraint.compile(context)
+    if not isinstance(constraint, All):  # which watches its operands one by one
+        guide = watched(guide, constraint)
     if guide.automaton is None or fits(guide.automaton, context.length):
         return guide
     hard = [part for part in conjuncts(constraint) if part.hard]

@@ -72,6 +72,17 @@ def shift(logits_BLV: Tensor, guide: Guide, step: Step, known_BL: Tensor | None 
     return logits_BLV + total_BLV.clamp(-MAX_SHIFT, MAX_SHIFT)
 
 
+def classifier_free(with_BLV: Tensor, without_BLV: Tensor, scale: float) -> Tensor:
+    """Return scale * log p(x | condition) + (1 - scale) * log p(x) per position (2507.08965, eq. 8).
+
+    Each law is normalised first. Where they differ by more than 50 nats they count as differing by 50, and what the
+    conditional model calls impossible stays so.
+    """
+    log_c_BLV, log_u_BLV = with_BLV.log_softmax(-1), without_BLV.log_softmax(-1)
+    gap_BLV = (log_c_BLV - log_u_BLV).nan_to_num(0.0, MAX_SHIFT, -MAX_SHIFT).clamp(-MAX_SHIFT, MAX_SHIFT)
+    return log_c_BLV + ((scale - 1.0) * gap_BLV).clamp(-MAX_SHIFT, MAX_SHIFT)
+
+
 def _relax(logits_BLV: Tensor, known_BL: Tensor | None) -> Tensor:
     p_BLV = logits_BLV.softmax(-1)
     if known_BL is None:

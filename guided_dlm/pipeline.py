@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,30 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from guided_dlm.automata import TokenAutomaton
+from guided_dlm.arguments import (
+    Constraints,
+    Scale,
+    check_counts,
+    check_particles,
+    check_rewards,
+    check_trace,
+    list_prompts,
+    per_prompt,
+    scale_of,
+)
+from guided_dlm.batching import batches, option_posteriors, shared_automata
 from guided_dlm.canvas import Canvas
 from guided_dlm.constraint import CompileContext, Constraint, Guide
 from guided_dlm.denoisers import Denoiser
-from guided_dlm.errors import InvalidRequest
+from guided_dlm.errors import InvalidRequest, VocabularyMismatch
 from guided_dlm.feasibility import compile_feasible
 from guided_dlm.guidance import Truncation
 from guided_dlm.models import load_denoiser
-from guided_dlm.posterior import Posterior
-from guided_dlm.randomness import Randomness, row_seeds
+from guided_dlm.particles import Sampled, sample_particles
+from guided_dlm.randomness import Randomness, particle_seeds, row_seeds
 from guided_dlm.report import Output, assemble
-from guided_dlm.samplers import CommitRule, Plan, Snapshot, commit_rule, sample, sample_blocks
+from guided_dlm.samplers import CommitRule, Contrast, Plan, Snapshot, commit_rule, sample, sample_blocks
 from guided_dlm.trace import Trace
-
-Constraints = Constraint | Sequence[Constraint | None] | None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,7 +50,12 @@ class _Run:
     truncation: Truncation
     observe: Callable[[Snapshot], None] | None
     trace: bool
+    unconditional: Denoiser
+    negatives: list[str] | None = None
+    scale: Callable[[float], float] | None = None
+    particles: int = 1
     block_length: int | None = None
+    weights: list[Sampled] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
     options: list[Mapping[str, float] | None] = field(default_factory=list)
@@ -93,7 +107,9 @@ class GuidedPipeline:
         top_p: float | None = None,
         seed: int | Sequence[int] = 0,
         particles: int = 1,
-        guidance_scale: float = 1.0,
+        guidance_scale: Scale = 1.0,
+        negative_prompt: str | Sequence[str] | None = None,
+        unconditional: Denoiser | None = None,
         batch_size: int = 64,
         block_length: int | None = None,
         progress: bool = False,
@@ -113,8 +129,12 @@ class GuidedPipeline:
             top_k: keep this many tokens per position; the rest lose 50 nats.
             top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats.
             seed: one number, or one per row; a row's text depends on its own seed alone.
-            particles: 1; more arrive with particle guidance.
-            guidance_scale: 1; classifier-free guidance needs a conditional model.
+            particles: rows that compete for each sample, weighted and resampled; follows rewards, and corrects what a
+                step by step guide cannot express. `out.log_weights` estimates each sample's log-normaliser.
+            guidance_scale: classifier-free guidance: how far to go from the unconditional law to that of the prompt;
+                1 is the prompt alone. A number, or a function of progress in [0, 1).
+            negative_prompt: what the unconditional law is told instead; by default the prompt is masked.
+            unconditional: a second model for it.
             batch_size: rows sampled at once; the result does not depend on it.
             block_length: write the canvas in blocks of this many positions, left to right, `steps` steps each; what
                 comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior.
@@ -126,17 +146,18 @@ class GuidedPipeline:
             Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
             InvalidRequest: an argument is out of range; the message says which and what to do.
         """
-        _check_unavailable(particles, guidance_scale, return_trace and block_length is not None)
+        check_trace(return_trace, block_length is not None)
         given = {"max_new_tokens": max_new_tokens, "block_length": block_length}
-        counts = {"num_samples": num_samples, "steps": steps, "batch_size": batch_size}
-        _check_counts(**counts, **{name: value for name, value in given.items() if value is not None})
+        counts = {"num_samples": num_samples, "steps": steps, "batch_size": batch_size, "particles": particles}
+        check_counts(**counts, **{name: value for name, value in given.items() if value is not None})
+        check_particles(particles, return_trace, block_length is not None)
         truncation = Truncation(temperature=temperature, top_k=top_k, top_p=top_p)
         rule = commit_rule(sampler, self.denoiser.process.selects)
-        prompts = _prompts(prompt)
-        wishes = [wish for wish in _per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
+        prompts = list_prompts(prompt)
+        wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         length = self._length(prompts, max_new_tokens)
         run = _Run(
-            guides=self._compile(wishes, length),
+            guides=self._compile(wishes, length, particles),
             seeds_B=row_seeds(seed, len(wishes), self.denoiser.device),
             prompts=[p for p in prompts for _ in range(num_samples)],
             length=length,
@@ -146,22 +167,29 @@ class GuidedPipeline:
             observe=callback,
             trace=return_trace,
             block_length=block_length,
+            particles=particles,
+            scale=None if guidance_scale == 1.0 else scale_of(guidance_scale),
+            negatives=self._negatives(prompts, negative_prompt, num_samples),
+            unconditional=unconditional or self.denoiser,
         )
+        if run.scale is not None:
+            self._check_condition(run, unconditional)
         self._sample(run, batch_size, progress)
         return self._output(run, wishes)
 
-    def _compile(self, wishes: list[Constraint | None], length: int) -> list[Guide]:
+    def _compile(self, wishes: list[Constraint | None], length: int, particles: int) -> list[Guide]:
         """Return the guide of each row, compiled once for equal wishes; rows without one share an empty guide."""
         context, free = self.context(length), Guide()
         compiled = {wish: compile_feasible(wish, context) for wish in dict.fromkeys(wishes) if wish is not None}
-        _check_channels(compiled)
+        check_rewards(compiled, particles)
         return [free if wish is None else compiled[wish] for wish in wishes]
 
     def _sample(self, run: _Run, batch_size: int, progress: bool) -> None:
         """Run every batch; the bar counts steps of rows."""
         steps = run.steps * (1 if run.block_length is None else -(-run.length // run.block_length))
         with tqdm(total=len(run.guides) * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
-            for batch in _batches(run.guides, batch_size, alone=run.block_length is not None):
+            size = max(1, batch_size // run.particles)
+            for batch in batches(run.guides, size, alone=run.block_length is not None):
                 self._run_batch(run, batch, bar)
                 bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
 
@@ -186,16 +214,17 @@ class GuidedPipeline:
         return room if max_new_tokens is None else max_new_tokens
 
     def _run_batch(self, run: _Run, batch: slice, bar: Any) -> None:
-        guides = run.guides[batch]
-        canvas = Canvas.from_prompts(run.prompts[batch], self.denoiser.vocabulary, run.length, self.denoiser.device)
+        guides = [guide for guide in run.guides[batch] for _ in range(run.particles)]
+        prompts = [prompt for prompt in run.prompts[batch] for _ in range(run.particles)]
+        canvas = Canvas.from_prompts(prompts, self.denoiser.vocabulary, run.length, self.denoiser.device)
         trace = Trace()
-        run.options.extend([None] * len(guides))
+        run.options.extend([None] * len(run.guides[batch]))
 
         def observe(snapshot: Snapshot) -> None:
             run.calls += 1
-            bar.update(len(guides))
-            if snapshot.at.index == 0 and run.block_length is None:
-                run.options[batch] = _option_posteriors(guides, snapshot)
+            bar.update(len(run.guides[batch]))
+            if snapshot.at.index == 0 and run.block_length is None and run.particles == 1:
+                run.options[batch] = option_posteriors(guides, snapshot)
             if run.trace:
                 trace.record(snapshot)
             if run.observe is not None:
@@ -204,18 +233,63 @@ class GuidedPipeline:
         plan = Plan(
             denoiser=self.denoiser,
             guide=guides[0],
-            automata=_automata(guides),
+            automata=shared_automata(guides),
             rule=run.rule,
-            randomness=Randomness(run.seeds_B[batch]),
+            randomness=Randomness(particle_seeds(run.seeds_B[batch], run.particles)),
             steps=run.steps,
             truncation=run.truncation,
+            diagnose=run.trace,
+            contrast=None if run.scale is None else self._contrast(run, batch, canvas, run.scale),
         )
-        if run.block_length is None:
+        if run.particles > 1:
+            found = sample_particles(plan, canvas, run.particles, self._decode, observe)
+            run.weights.append(found)
+            tokens_BL = found.tokens_NL
+        elif run.block_length is None:
             tokens_BL = sample(plan, canvas, observe)
         else:
             tokens_BL = sample_blocks(plan, canvas, run.block_length, observe)
         run.tokens.append(tokens_BL.cpu())
         run.traces.append(trace)
+
+    def _decode(self, tokens: Tensor) -> list[str]:
+        return [self.denoiser.vocabulary.decode(row) for row in tokens.tolist()]
+
+    def _negatives(
+        self, prompts: list[str | None], negative_prompt: str | Sequence[str] | None, num_samples: int
+    ) -> list[str] | None:
+        if negative_prompt is None:
+            return None
+        given = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+        if len(given) != len(prompts) or not all(isinstance(one, str) for one in given):
+            raise InvalidRequest(f"negative_prompt={negative_prompt!r}: give one text, or one for each prompt.")
+        return [one for one in given for _ in range(num_samples)]
+
+    def _check_condition(self, run: _Run, unconditional: Denoiser | None) -> None:
+        """Refuse classifier-free guidance where nothing tells the two laws apart, or where they cannot be compared."""
+        if unconditional is not None:
+            if unconditional.vocabulary.fingerprint != self.denoiser.vocabulary.fingerprint:
+                raise VocabularyMismatch("unconditional=: the second model writes other tokens than the first.")
+        elif run.negatives is None and not any(run.prompts):
+            raise InvalidRequest(
+                "guidance_scale compares the law of a prompt with the law without it, and there is no prompt. Give a "
+                "prompt, a negative_prompt, or a second model as unconditional=."
+            )
+        elif run.negatives is None and self.denoiser.vocabulary.mask_id is None:
+            raise InvalidRequest("This model has no mask token to hide the prompt with; give a negative_prompt.")
+
+    def _contrast(self, run: _Run, batch: slice, canvas: Canvas, scale: Callable[[float], float]) -> Contrast:
+        """Return the unconditional half of a batch: the negative prompts, or the prompt masked."""
+        mask = self.denoiser.vocabulary.mask_id
+        if run.negatives is not None:
+            negatives = [one for one in run.negatives[batch] for _ in range(run.particles)]
+            canvas = Canvas.from_prompts(negatives, self.denoiser.vocabulary, run.length, self.denoiser.device)
+            prompt_BP = canvas.prompt_BP
+        elif mask is None:
+            prompt_BP = canvas.prompt_BP
+        else:
+            prompt_BP = torch.where(canvas.visible_BP, mask, canvas.prompt_BP)
+        return Contrast(denoiser=run.unconditional, scale=scale, prompt_BP=prompt_BP, visible_BP=canvas.visible_BP)
 
     def _output(self, run: _Run, constraints: list[Constraint | None]) -> Output:
         vocabulary = self.denoiser.vocabulary
@@ -233,112 +307,5 @@ class GuidedPipeline:
             denoiser_calls=run.calls,
             trace=Trace.cat(run.traces) if run.trace else None,
             context=self.context(tokens.shape[1]),
+            weights=run.weights,
         )
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
-
-
-def _check_unavailable(particles: int, guidance_scale: float, trace_of_blocks: bool) -> None:
-    if trace_of_blocks:
-        raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
-    if particles != 1:
-        raise InvalidRequest(f"particles={particles}: particle guidance is not available yet; use particles=1.")
-    if guidance_scale != 1.0:
-        raise InvalidRequest(
-            f"guidance_scale={guidance_scale}: classifier-free guidance needs a conditional model, and none is loaded; "
-            "use guidance_scale=1."
-        )
-
-
-def _check_channels(compiled: Mapping[Constraint, Guide]) -> None:
-    for constraint, guide in compiled.items():
-        if guide.reward is not None:
-            raise InvalidRequest(
-                f"{constraint!r} scores finished texts (a reward), which needs particle guidance; that is not "
-                "available yet. Give an energy or a bias instead."
-            )
-
-
-def _prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:
-    prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
-    if not prompts or any(not (p is None or isinstance(p, str)) for p in prompts):
-        raise InvalidRequest(f"prompt={prompt!r}: give None, a text, or a list of at least one of these.")
-    return prompts  # type: ignore[return-value]
-
-
-def _per_prompt(constraint: Constraints, prompts: int) -> list[Constraint | None]:
-    if constraint is None or isinstance(constraint, Constraint):
-        return [constraint] * prompts
-    if not isinstance(constraint, list | tuple) or any(
-        not (c is None or isinstance(c, Constraint)) for c in constraint
-    ):
-        raise InvalidRequest(
-            f"constraint={constraint!r}: give a Constraint, or a list with one (or None) for each prompt; "
-            "Constraint.from_config reads plain JSON."
-        )
-    if len(constraint) != prompts:
-        raise InvalidRequest(f"Got {len(constraint)} constraints for {prompts} prompts; give one, or one per prompt.")
-    return list(constraint)
-
-
-def _soft(guide: Guide) -> bool:
-    return guide.bias is not None or guide.energy is not None
-
-
-def _batches(guides: list[Guide], batch_size: int, alone: bool) -> Iterator[slice]:
-    """Yield runs of rows that one loop can carry: soft guides are per guide, automata may differ from row to row.
-
-    With `alone` a run has one guide only.
-    """
-    start = 0
-    for row in range(1, len(guides) + 1):
-        full = row - start == batch_size
-        if (
-            row == len(guides)
-            or full
-            or _clash(guides[start], guides[row])
-            or (alone and guides[row] is not guides[start])
-        ):
-            yield slice(start, row)
-            start = row
-
-
-def _clash(a: Guide, b: Guide) -> bool:
-    mixed = (a.automaton is None) != (b.automaton is None)
-    return a is not b and (mixed or _soft(a) or _soft(b))
-
-
-def _automata(guides: list[Guide]) -> TokenAutomaton | list[TokenAutomaton] | None:
-    if all(guide is guides[0] for guide in guides):
-        return guides[0].automaton
-    automata = [guide.automaton for guide in guides]
-    return [a for a in automata if a is not None] or None
-
-
-def _option_posteriors(guides: list[Guide], snapshot: Snapshot) -> list[Mapping[str, float] | None]:
-    """Return, per row, the posterior of each option of a choice under the first step's factors.
-
-    log Z of (option and everything else) for each option, normalised; summed over tokenisations by construction.
-    """
-    found: list[Mapping[str, float] | None] = [None] * len(guides)
-    known_BL = snapshot.prediction.law.known_BL
-    for guide in dict.fromkeys(g for g in guides if g.options):
-        rows = [i for i, g in enumerate(guides) if g is guide]
-        if guide.options is None or guide.automaton is None:
-            continue
-        logits = snapshot.logits_BLV[rows]
-        joint = {text: option & guide.automaton for text, option in guide.options.items()}
-        log_z = [
-            Posterior(logits, automaton, known_BL=known_BL[rows]).log_z
-            if automaton.accepting.any()
-            else torch.full((len(rows),), -torch.inf, dtype=torch.float64, device=logits.device)
-            for automaton in joint.values()
-        ]
-        shares = torch.stack(log_z).softmax(0)
-        for column, row in enumerate(rows):
-            found[row] = dict(zip(joint, shares[:, column].tolist(), strict=True))
-    return found

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     NOISE = 6
     NOISE_ANGLE = 7
     END = 8
+    RESAMPLE = 9
 
 
 def _signed(value: int) -> int:
@@ -85,3 +86,10 @@ def row_seeds(seed: int | Iterable[int], rows: int, device: torch.device) -> Ten
     if len(values) != rows:
         raise InvalidRequest(f"Got {len(values)} seeds for {rows} rows (prompts x samples); give one, or one per row.")
     return torch.tensor(values, dtype=torch.int64, device=device)
+
+
+def particle_seeds(seeds_B: Tensor, count: int) -> Tensor:
+    """Return `count` seeds for each row, in adjacent places `[B count]`; one particle keeps the row's own."""
+    if count == 1:
+        return seeds_B
+    return mix(mix(seeds_B)[:, None] + torch.arange(count, device=seeds_B.device)).reshape(-1)

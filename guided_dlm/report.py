@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guided_dlm.algebra import conjuncts
 from guided_dlm.constraint import CompileContext, Constraint
+from guided_dlm.particles import Sampled
 from guided_dlm.trace import Trace
 
 
@@ -24,7 +25,9 @@ class Output:
         satisfied: bool `[N]`, the constraint's boolean tree over its hard leaves, re-checked on the text.
         report: per row, {leaf: {"satisfied", "guaranteed", "score"}}; a choice adds "posterior" over its options, and
             a constraint that has something to say about its limits on this canvas adds "notes".
-        log_weights: float `[N]`; zero without particles.
+        log_weights: float64 `[N]`; with particles the estimate of the sample's log-normaliser: how likely, in nats,
+            the model is to do what was asked. Zero without.
+        effective_size: float64 `[N]`, of the particles that competed for the sample at the end, from 1 to their number.
         truncated: bool `[N]`, True where the text filled the canvas without reaching its end.
         denoiser_calls: how many times the model ran, summed over batches.
         trace: what happened at each step, if asked.
@@ -38,6 +41,7 @@ class Output:
     truncated: Tensor
     denoiser_calls: int
     trace: Trace | None = None
+    effective_size: Tensor | None = None
 
     def __len__(self) -> int:
         """Return N, the number of rows."""
@@ -92,6 +96,7 @@ def assemble(
     denoiser_calls: int,
     trace: Trace | None,
     context: CompileContext,
+    weights: Sequence[Sampled] = (),
 ) -> Output:
     """Check every text and put the output together; `lengths` says how many tokens of each row are text."""
     ids = [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
@@ -103,7 +108,8 @@ def assemble(
         tokens=tokens,
         satisfied=torch.tensor([held for held, _ in rows], dtype=torch.bool),
         report=[entries for _, entries in rows],
-        log_weights=torch.zeros(len(texts)),
+        log_weights=torch.cat([w.log_normaliser_N.cpu() for w in weights]) if weights else torch.zeros(len(texts)),
+        effective_size=torch.cat([w.effective_size_N.cpu() for w in weights]) if weights else torch.ones(len(texts)),
         truncated=torch.tensor(truncated, dtype=torch.bool),
         denoiser_calls=denoiser_calls,
         trace=trace,

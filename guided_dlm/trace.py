@@ -15,7 +15,8 @@ class TraceStep:
     """One step: the tokens after it, which it wrote, with what marginal, and how hard the constraint pulled.
 
     `tokens_BL` int64, `written_BL` bool, `marginal_BL` float (the written token's posterior marginal, 0 elsewhere),
-    `log_z_B` float (log-probability that the model's own factors satisfy the constraint; 0 without one).
+    `log_z_B` float (log-probability that the model's own factors satisfy the constraint; 0 without one). `moved` and
+    `scores` are float `[B]` by guide: see `guided_dlm.constraint.Diagnostics`.
     """
 
     time: float
@@ -23,6 +24,8 @@ class TraceStep:
     written_BL: Tensor
     marginal_BL: Tensor
     log_z_B: Tensor
+    moved: dict[str, Tensor] = field(default_factory=dict)
+    scores: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Trace:
                 written_BL=written_BL.cpu(),
                 marginal_BL=(law.probability(after) * written_BL).float().cpu(),
                 log_z_B=snapshot.prediction.log_z.cpu(),
+                moved=_on_cpu(snapshot.diagnostics.moved if snapshot.diagnostics else {}),
+                scores=_on_cpu(snapshot.diagnostics.scores if snapshot.diagnostics else {}),
             )
         )
 
@@ -60,9 +65,24 @@ class Trace:
                     written_BL=torch.cat([step.written_BL for step in steps]),
                     marginal_BL=torch.cat([step.marginal_BL for step in steps]),
                     log_z_B=torch.cat([step.log_z_B for step in steps]),
+                    moved=_joined([step.moved for step in steps], [len(step.tokens_BL) for step in steps]),
+                    scores=_joined([step.scores for step in steps], [len(step.tokens_BL) for step in steps]),
                 )
             )
         return cls(joined)
+
+
+def _on_cpu(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float().cpu() for name, value in values.items()}
+
+
+def _joined(parts: list[dict[str, Tensor]], rows: list[int]) -> dict[str, Tensor]:
+    """Join values by name; rows whose batch had no such guide are NaN."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {
+        name: torch.cat([part.get(name, torch.full((n,), torch.nan)) for part, n in zip(parts, rows, strict=True)])
+        for name in names
+    }
 
 
 def _still(step: TraceStep) -> TraceStep:
@@ -72,4 +92,6 @@ def _still(step: TraceStep) -> TraceStep:
         written_BL=torch.zeros_like(step.written_BL),
         marginal_BL=torch.zeros_like(step.marginal_BL),
         log_z_B=step.log_z_B,
+        moved={name: torch.zeros_like(value) for name, value in step.moved.items()},
+        scores=step.scores,
     )

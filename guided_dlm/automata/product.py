@@ -68,7 +68,8 @@ class _Pairs:
             return codes
         here, there = (rest[one] for rest, one in zip(self.rest, np.divmod(codes, self.right_dead + 1), strict=True))
         least = {"both": np.maximum(here, there), "either": np.minimum(here, there)}.get(self.keep, here)
-        return codes[least <= self.length - level]
+        kept: IntArray = codes[least <= self.length - level]
+        return kept
 
     def batches(self, codes: IntArray) -> Iterator[IntArray]:
         """Split codes so that one step fits in memory."""

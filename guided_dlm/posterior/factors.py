@@ -45,6 +45,10 @@ class Factors:
         p_M1 = self._log_p_MV.gather(1, token_BL[self.open_BL][:, None]).exp()
         return self._fill(p_M1[:, 0], self.known_BL == token_BL)
 
+    def log_p(self, token_BL: Tensor) -> Tensor:
+        """Return the log-probability `[B, L]` of the token at each position; 0 where known."""
+        return self._fill(self._log_p_MV.gather(1, token_BL[self.open_BL][:, None])[:, 0], 0.0)
+
     def draw(self, path_BL: Tensor, token_BL: Tensor, where_BL: Tensor | None = None) -> Tensor:
         """Return one joint draw `[B, L]` by inverse CDF from uniforms `[B, L]`; -1 at positions not asked for."""
         wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL

@@ -7,6 +7,7 @@ writing the canvas: exact for an exact denoiser, and what masked models are trai
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import Denoiser
-from guided_dlm.posterior import Posterior
+from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.posterior.chain import inverse_cdf
 from guided_dlm.processes import Prediction
 from guided_dlm.randomness import Purpose
@@ -53,6 +54,10 @@ class Ending:
         kept_BL1 = logits_BLV.index_select(-1, padding)
         return logits_BLV.index_copy(-1, padding, torch.where(open_B[:, None, None], rest_BL1, kept_BL1))
 
+    def log_scale(self, known_BL: Tensor) -> Tensor:
+        """Return what `sequential` took from each row's log Z, `[B]`."""
+        return self.open_rows(known_BL) * (known_BL < 0).sum(-1) * math.log(2.0)
+
     def write(self, canvas: Canvas, prediction: Prediction) -> Canvas:
         """Write where the text of each row ends, and the padding after it.
 
@@ -72,21 +77,47 @@ class Ending:
         written_BL = (here_BL | last_BL) & open_B1 & law.open_BL
         return canvas.write(token_BL, written_BL).close_tail(self.end, self.padding, law.open_BL & ~written_BL)
 
-    def _from_marginals(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        """Return where the end goes, bool `[B, L]`, and the last token `[B, 1]` of texts that fill the canvas."""
-        law, greedy = prediction.law, prediction.greedy
+    def log_mass(self, law: Factors | Posterior, after: Canvas) -> Tensor:
+        """Return the log-probability `[B]`, fp64, with which `write` would leave the canvas like this; 0 if closed."""
+        tokens_BL, open_B = after.tokens_BL, self.open_rows(law.known_BL)
+        ended_B = (tokens_BL == self.end).any(-1)
+        if isinstance(law, Posterior):
+            place_BL = torch.where(ended_B[:, None], tokens_BL == self.end, _last(tokens_BL))
+            log_mass_B = (law.probability(tokens_BL) * place_BL).sum(-1).log()
+        else:
+            mass_BP = self._masses(law)
+            share_BP = mass_BP / mass_BP.sum(-1, keepdim=True)
+            last_BV = law.marginals()[:, -1].double()
+            last_BV[:, [self.end, self.padding]] = 0.0
+            last_B = (last_BV / last_BV.sum(-1, keepdim=True)).gather(-1, tokens_BL[:, -1:])[:, 0]
+            ended_mass_B = (share_BP[:, :-1] * (tokens_BL == self.end)).sum(-1)
+            log_mass_B = torch.where(ended_B, ended_mass_B, share_BP[:, -1] * last_B).log()
+        return torch.where(open_B, log_mass_B, 0.0)
+
+    def _masses(self, law: Factors | Posterior) -> Tensor:
+        """Return the mass of the end at each position, and of a text that fills the canvas, `[B, L + 1]`."""
         text_ahead_BL = (law.known_BL >= 0).flip(-1).cumsum(-1).flip(-1) > 0
         end_BL = law.probability(self.end).double().masked_fill(text_ahead_BL, 0.0)
         full_B = (1.0 - end_BL[:, -1] - law.probability(self.padding)[:, -1]).clamp_min(0.0)
-        mass_BP = torch.cat([end_BL, full_B[:, None]], dim=-1)
+        return torch.cat([end_BL, full_B[:, None]], dim=-1)
+
+    def _from_marginals(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        """Return where the end goes, bool `[B, L]`, and the last token `[B, 1]` of texts that fill the canvas."""
+        law, greedy = prediction.law, prediction.greedy
+        mass_BP = self._masses(law)
         uniform_B2 = prediction.randomness.uniform(prediction.step, Purpose.END, 2)
         place_B1 = _pick(mass_BP, uniform_B2[:, 0], greedy)
         last_B1 = torch.zeros_like(place_B1)
-        if bool((place_B1 == end_BL.shape[1]).any()):
+        width = law.known_BL.shape[1]
+        if bool((place_B1 == width).any()):
             last_BV = law.marginals()[:, -1].double()
             last_BV[:, [self.end, self.padding]] = 0.0
             last_B1 = _pick(last_BV, uniform_B2[:, 1], greedy)
-        return torch.arange(end_BL.shape[1], device=end_BL.device) == place_B1, last_B1
+        return torch.arange(width, device=place_B1.device) == place_B1, last_B1
+
+
+def _last(tokens_BL: Tensor) -> Tensor:
+    return torch.arange(tokens_BL.shape[1], device=tokens_BL.device).expand_as(tokens_BL) == tokens_BL.shape[1] - 1
 
 
 def _pick(mass_BP: Tensor, uniform_B: Tensor, greedy: bool) -> Tensor:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from guided_dlm.automata import TokenAutomaton
 from guided_dlm.canvas import Canvas
-from guided_dlm.constraint import Guide, Step
+from guided_dlm.constraint import Diagnostics, Guide, Step
 from guided_dlm.denoisers import Denoiser
-from guided_dlm.guidance import Truncation, floor, shift
+from guided_dlm.guidance import Truncation, classifier_free, floor, shift
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
 from guided_dlm.samplers.ending import Ending
+
+Carry = tuple[Any, Any]  # what the denoiser and its unconditional half keep from step to step
+NO_CARRY: Carry = (None, None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contrast:
+    """Classifier-free guidance: what stands in for the condition, and how far to go from it (2507.08965).
+
+    `denoiser` answers without the condition: the model itself, or a second one. `prompt_BP` and `visible_BP` take the
+    place of the canvas's prompt. `scale` maps progress in [0, 1) to gamma; 1 is the conditional model, and 0 the other.
+    """
+
+    denoiser: Denoiser
+    scale: Callable[[float], float]
+    prompt_BP: Tensor
+    visible_BP: Tensor
+
+    def unconditional(self, canvas: Canvas) -> Canvas:
+        """Return the canvas with its condition taken away."""
+        return replace(canvas, prompt_BP=self.prompt_BP, visible_BP=self.visible_BP)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +52,7 @@ class Snapshot:
     after: Canvas
     prediction: Prediction
     logits_BLV: Tensor
+    diagnostics: Diagnostics | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +72,8 @@ class Plan:
     truncation: Truncation = field(default_factory=Truncation)
     start_B: Tensor | None = None
     terminal_S: Tensor | None = None
+    diagnose: bool = False
+    contrast: Contrast | None = None
 
     @cached_property
     def ending(self) -> Ending | None:
@@ -62,8 +86,24 @@ class Plan:
         return self.truncation.temperature == 0
 
 
-def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> tuple[Prediction, Tensor]:
-    """Shift and condition one step's logits; also return the shifted logits."""
+def logits_of(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry]:
+    """Return the model's logits, contrasted with those of its unconditional half where that is asked for."""
+    logits_BLV, own = plan.denoiser(canvas, at.t, carry[0])
+    if plan.contrast is None or (scale := plan.contrast.scale(at.index / at.total)) == 1.0:
+        return logits_BLV, (own, carry[1])
+    other_BLV, other = plan.contrast.denoiser(plan.contrast.unconditional(canvas), at.t, carry[1])
+    return classifier_free(logits_BLV, other_BLV, scale), (own, other)
+
+
+def shifted(
+    plan: Plan,
+    guide: Guide,
+    canvas: Canvas,
+    at: Transition,
+    logits_BLV: Tensor,
+    diagnostics: Diagnostics | None = None,
+) -> Tensor:
+    """Return one step's logits after the soft guides and truncation, with full support where a constraint needs it."""
     denoiser = plan.denoiser
     known_BL = denoiser.process.known(canvas)
     step = Step(
@@ -72,25 +112,36 @@ def predict(plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor) -> t
         time=at.t,
         tokens_BL=canvas.tokens_BL,
         open_B=(known_BL < 0).sum(-1) if denoiser.process.selects else None,
+        logits_BLV=logits_BLV,
+        known_BL=known_BL,
+        diagnostics=diagnostics,
     )
-    shifted_BLV = plan.truncation.apply(shift(logits_BLV, plan.guide, step, known_BL))
+    shifted_BLV = plan.truncation.apply(shift(logits_BLV, guide, step, known_BL))
+    if plan.automata is None or denoiser.full_support:
+        return shifted_BLV
+    return floor(shifted_BLV, torch.from_numpy(denoiser.vocabulary.writable).to(shifted_BLV.device))
+
+
+def predict(
+    plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor, diagnostics: Diagnostics | None = None
+) -> tuple[Prediction, Tensor]:
+    """Shift and condition one step's logits; also return the shifted logits."""
+    known_BL = plan.denoiser.process.known(canvas)
+    shifted_BLV = shifted(plan, plan.guide, canvas, at, logits_BLV, diagnostics)
     log_scale_B = None
     if plan.automata is None:
         law: Factors | Posterior = Factors(shifted_BLV, known_BL)
     else:
-        if not denoiser.full_support:
-            writable_V = torch.from_numpy(denoiser.vocabulary.writable).to(shifted_BLV.device)
-            shifted_BLV = floor(shifted_BLV, writable_V)
         if plan.ending is not None and bool((open_B := plan.ending.open_rows(known_BL)).any()):
             shifted_BLV = plan.ending.sequential(shifted_BLV, open_B)
-            log_scale_B = open_B * (known_BL < 0).sum(-1) * math.log(2.0)
+            log_scale_B = plan.ending.log_scale(known_BL)
         law = Posterior(shifted_BLV, plan.automata, plan.start_B, plan.terminal_S, known_BL)
     prediction = Prediction(
         law=law,
         randomness=plan.randomness,
         step=at.index,
         greedy=plan.greedy,
-        pad_id=denoiser.vocabulary.pad_id,
+        pad_id=plan.denoiser.vocabulary.pad_id,
         log_scale_B=log_scale_B,
     )
     return prediction, shifted_BLV
@@ -120,19 +171,22 @@ def settle(plan: Plan, canvas: Canvas, prediction: Prediction) -> Canvas:
 
 def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
     """Yield each step of a run; stops early once nothing is open."""
-    process, carry = plan.denoiser.process, None
+    process, carry = plan.denoiser.process, NO_CARRY
     canvas = process.start(canvas, plan.randomness)
     for index in range(plan.steps):
         if process.selects and bool((process.known(canvas) >= 0).all()):
             return
         at = Transition.of(index, plan.steps, process.schedule)
-        logits_BLV, carry = plan.denoiser(canvas, at.t, carry)
-        prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
+        logits_BLV, carry = logits_of(plan, canvas, at, carry)
+        diagnostics = Diagnostics() if plan.diagnose else None
+        prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
         settled = settle(plan, canvas, prediction)
         if settled is not canvas:
             prediction, shifted_BLV = predict(plan, settled, at, logits_BLV)
         after = advance(plan, settled, prediction, at)
-        yield Snapshot(at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV)
+        yield Snapshot(
+            at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV, diagnostics=diagnostics
+        )
         canvas = after
 
 

@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
+from guided_dlm.training.labels import LabelDropout, read_labelled
 from guided_dlm.training.objectives import OBJECTIVES
 from guided_dlm.training.pairs import Pair, encode_pairs, read_pairs
 from guided_dlm.training.tokenization import build_bpe_tokenizer, build_word_tokenizer, unseen_fragments
@@ -31,8 +32,10 @@ class TrainingRecipe:
     `data` and `validation` are text files or `datasets` names. `start` is a model folder to begin from (its tokenizer
     comes along); an autoregressive start for a masked model is expected and works, since outputs are aligned alike.
     `record` names a field with a JSON object beside each text: the model then learns to write the one as the completion
-    of the other, both ways. `validation_size` is how many held-out examples, evenly spread, each validation scores.
-    `tokenizer` is "word" (`min_count` matters) or "bpe" (`vocab_size` does).
+    of the other, both ways. `label` names a field with a text label: the label is the prompt of its text, and masked in
+    a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
+    `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
+    (`min_count` matters) or "bpe" (`vocab_size` does).
     """
 
     data: str
@@ -45,6 +48,8 @@ class TrainingRecipe:
     layers: int = 6
     heads: int = 4
     record: str | None = None
+    label: str | None = None
+    label_dropout: float = 0.1
     tokenizer: str = "word"
     min_count: int = 3
     vocab_size: int = 2048
@@ -68,6 +73,14 @@ class TrainingRecipe:
             raise InvalidRequest(f"There is no tokenizer {self.tokenizer!r}; choose 'word' or 'bpe'.")
         if self.tokenizer == "bpe" and self.vocab_size < 300:
             raise InvalidRequest(f"vocab_size={self.vocab_size} is too small for the 256 bytes and merges of them.")
+        if self.record and self.label:
+            raise InvalidRequest(
+                f"record={self.record!r} and label={self.label!r} both say what a text's prompt is; give one of them."
+            )
+        if not 0 <= self.label_dropout < 1:
+            raise InvalidRequest(
+                f"label_dropout={self.label_dropout} is a share of the examples; it must be in [0, 1)."
+            )
         if not 0 <= self.full_share <= 1:
             raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
         if self.canvas < 2:
@@ -184,7 +197,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
         objective=recipe.objective,
         pad_id=tokenizer.pad_token_id,
         args=arguments,
-        train_dataset=examples,
+        train_dataset=_drop_labels(recipe, examples, tokenizer),
         data_collator=CanvasCollator(tokenizer.pad_token_id, recipe.canvas, seed=recipe.seed, **recipe.tails()),
     )
     began = time.time()
@@ -198,7 +211,16 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
 
 
 def _read(recipe: TrainingRecipe, source: str, split: str) -> Corpus:
+    if recipe.label:
+        return read_labelled(source, recipe.label)
     return read_pairs(source, recipe.record) if recipe.record else read_texts(source, split)
+
+
+def _drop_labels(recipe: TrainingRecipe, examples: list[Any], tokenizer: Any) -> Any:
+    """Return what to train on; an autoregressive model keeps its labels: it scores prompts, and would write masks."""
+    if not recipe.label or recipe.objective == "autoregressive":
+        return examples
+    return LabelDropout(examples, tokenizer.mask_token_id, recipe.label_dropout, recipe.seed)
 
 
 def _make_tokenizer(recipe: TrainingRecipe, corpus: Corpus) -> Any:
@@ -215,7 +237,7 @@ def _split(recipe: TrainingRecipe, corpus: Corpus, tokenizer: Any) -> tuple[list
     else:
         share = max(2 if recipe.record else 1, len(corpus) // 20)
         corpus, held_out = corpus[share:], corpus[:share]
-    encode: Any = encode_pairs if recipe.record else encode_texts
+    encode: Any = encode_pairs if recipe.record or recipe.label else encode_texts
     kept = [encode(part, tokenizer, recipe.canvas) for part in (corpus, held_out)]
     for name, examples in zip(("train on", "validate with"), kept, strict=True):
         if not examples:

@@ -1,0 +1,183 @@
+"""`Classifier`, `Energy`, `Reward`: a user's own model or function as a soft guide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided_dlm.classifiers import (
+    POINTS,
+    as_vocabulary,
+    exact_bias,
+    finished,
+    point_of,
+    require_shared,
+    text_score,
+    token_score,
+)
+from guided_dlm.constraint import CompileContext, Constraint, EnergyFn, Guide, Step
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.registry import register
+
+METHODS = ("auto", "exact", *POINTS, "reward")
+
+
+def check_strength(strength: object, name: str) -> None:
+    """Refuse what is no finite number."""
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+        raise InvalidRequest(f"{name}: strength={strength!r} must be a finite number.")
+
+
+@register("classifier")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Classifier(Constraint):
+    """Pull texts towards a class: the wish is log p(target | text), times `strength`.
+
+    `method` says how a module that reads the model's own tokens guides each step: "exact" tries the `top_k` likeliest
+    tokens of every position; the others take one gradient, at the expected tokens ("relaxed", the default), at the
+    canvas as it stands ("first_order", for classifiers trained on noise), at the best tokens ("straight_through"), or
+    between ("entropy_weighted"). All are a best effort per step. "reward" judges texts, and works with any model
+    (transformers with a tokenizer of its own, scikit-learn, spaCy, a function of a list of texts); the pipeline follows
+    it with particles.
+
+    A module needs its `tokenizer`: a tokenizer or a `Vocabulary`. A gradient is taken only where it has the tokens that
+    the diffusion model writes.
+    """
+
+    model: Any = field(kw_only=False)
+    target: int | str | None = field(kw_only=False, default=None)
+    strength: float = 1.0
+    method: str = "auto"
+    tokenizer: Any = None
+    top_k: int | None = 16
+
+    def __post_init__(self) -> None:
+        """Refuse unknown methods and what is no number."""
+        check_strength(self.strength, "Classifier")
+        if self.method not in METHODS:
+            raise InvalidRequest(f"Classifier: method={self.method!r}; choose one of {', '.join(METHODS)}.")
+        if self.top_k is not None and (isinstance(self.top_k, bool) or not isinstance(self.top_k, int | None)):
+            raise InvalidRequest(f"Classifier: top_k={self.top_k!r} is a number of tokens, or None for all.")
+        if self.top_k is not None and self.top_k < 1:
+            raise InvalidRequest(f"Classifier: top_k={self.top_k} must be at least 1.")
+        if self.method not in ("auto", "reward") and (self.tokenizer is None or self.target is None):
+            raise InvalidRequest(
+                f"Classifier: method={self.method!r} reads the model's own tokens: give target=, and the classifier's "
+                "tokenizer= so that this can be made sure."
+            )
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the classifier guides each step, and not finished texts."""
+        if self.method != "auto":
+            return self.method != "reward"
+        return isinstance(self.model, torch.nn.Module) and self.tokenizer is not None and self.target is not None
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Return an energy, a bias (method "exact") or a reward.
+
+        Raises:
+            VocabularyMismatch: a gradient is asked for and the classifier reads other tokens.
+        """
+        if not self.reads_tokens:
+            score_texts = text_score(self.model, self.target, self.tokenizer)
+            return Guide(reward=lambda texts, tokens: self.strength * score_texts(texts))
+        require_shared(context.vocabulary, self.tokenizer, self.model)
+        assert self.target is not None
+        score = token_score(self.model, self.target, self.tokenizer)
+        of_canvas = finished(score, len(context.vocabulary))
+
+        def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
+            return self.strength * of_canvas(texts, tokens_NL)
+
+        if self.method == "exact":
+            return Guide(
+                bias=lambda step: self.strength * exact_bias(score, step, self.top_k), reward=reward, target=Guide()
+            )
+        method = "relaxed" if self.method == "auto" else self.method
+
+        def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
+            log_p_B = score(point_of(method, relaxed_BLV, step))
+            if step.diagnostics is not None:
+                step.diagnostics.scores[repr(self)] = log_p_B.detach().exp()
+            return -self.strength * log_p_B
+
+        return Guide(energy=energy, reward=reward, target=Guide())
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
+        """Return log p(target | text), not multiplied by the strength."""
+        if not self.reads_tokens:
+            return float(text_score(self.model, self.target, self.tokenizer)([text])[0])
+        assert self.target is not None
+        vocabulary = as_vocabulary(self.tokenizer)
+        ids = list(tokens) if tokens is not None else vocabulary.encode(text)
+        score = finished(token_score(self.model, self.target, self.tokenizer), len(vocabulary))
+        return float(score([text], torch.tensor([ids], dtype=torch.int64))[0])
+
+    def __repr__(self) -> str:
+        """Name the model by its class or function."""
+        name = getattr(self.model, "__name__", type(self.model).__name__)
+        method = "" if self.method == "auto" else f", method={self.method!r}"
+        return f"Classifier({name}, target={self.target!r}, strength={self.strength}{method})"
+
+
+@register("energy")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Energy(Constraint):
+    """Pull down `function(relaxed_BLV, step) -> [B]`, differentiable in the relaxed tokens; lower is better."""
+
+    function: EnergyFn = field(kw_only=False)
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called."""
+        check_strength(self.strength, "Energy")
+        if not callable(self.function):
+            raise InvalidRequest(f"Energy takes a function of (relaxed_BLV, step), not {self.function!r}.")
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Return the function, times the strength."""
+        return Guide(energy=lambda relaxed_BLV, step: self.strength * self.function(relaxed_BLV, step))
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
+        """Return 0: an energy of relaxed tokens says nothing of a text."""
+        return 0.0
+
+    def __repr__(self) -> str:
+        """Name the function."""
+        return f"Energy({getattr(self.function, '__name__', self.function)}, strength={self.strength})"
+
+
+@register("reward")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Reward(Constraint):
+    """Favour texts by any function from a list of texts to scores in nats; higher is better. Followed with particles.
+
+    With N particles the law tends to model(text) * exp(strength * score) as N grows.
+    """
+
+    function: Callable[[list[str]], Any] = field(kw_only=False)
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called."""
+        check_strength(self.strength, "Reward")
+        if not callable(self.function):
+            raise InvalidRequest(f"Reward takes a function of a list of texts, not {self.function!r}.")
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Return the function, times the strength."""
+        return Guide(reward=lambda texts, tokens: self.strength * torch.as_tensor(self.function(texts)))
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
+        """Return the function's score of the text."""
+        return float(torch.as_tensor(self.function([text]))[0])
+
+    def __repr__(self) -> str:
+        """Name the function."""
+        return f"Reward({getattr(self.function, '__name__', self.function)}, strength={self.strength})"

@@ -1,0 +1,81 @@
+"""What a pipeline call is given, checked in full sentences before any work is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from guided_dlm.constraint import Constraint, Guide
+from guided_dlm.errors import InvalidRequest
+
+Constraints = Constraint | Sequence[Constraint | None] | None
+Scale = float | Callable[[float], float]
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse what is no positive whole number."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
+
+
+def check_particles(particles: int, trace: bool, blocks: bool) -> None:
+    """Refuse what particles cannot be combined with."""
+    if particles > 1 and (trace or blocks):
+        what = "return_trace, because its rows would change places" if trace else "block_length"
+        raise InvalidRequest(f"particles={particles} cannot be combined with {what}; leave one of them out.")
+
+
+def check_trace(trace: bool, blocks: bool) -> None:
+    """Refuse a trace of blocks."""
+    if trace and blocks:
+        raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
+
+
+def check_rewards(compiled: Mapping[Constraint, Guide], particles: int) -> None:
+    """Refuse wishes that score finished texts and nothing else, where nothing follows them."""
+    for constraint, guide in compiled.items():
+        if guide.reward is not None and guide.target is None and particles == 1:
+            raise InvalidRequest(
+                f"{constraint!r} scores finished texts (a reward), which cannot steer a single row. Give particles=8 "
+                "or more, or an energy or bias instead."
+            )
+
+
+def scale_of(guidance_scale: Scale) -> Callable[[float], float]:
+    """Return gamma as a function of progress in [0, 1).
+
+    Raises:
+        InvalidRequest: it is neither a finite number nor a function.
+    """
+    if callable(guidance_scale):
+        return guidance_scale
+    if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, int | float):
+        raise InvalidRequest(f"guidance_scale={guidance_scale!r}: give a number, or a function of progress in [0, 1).")
+    if not math.isfinite(guidance_scale):
+        raise InvalidRequest(f"guidance_scale={guidance_scale!r} must be finite.")
+    return lambda progress: float(guidance_scale)
+
+
+def list_prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:
+    """Return the prompts as a list."""
+    prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
+    if not prompts or any(not (p is None or isinstance(p, str)) for p in prompts):
+        raise InvalidRequest(f"prompt={prompt!r}: give None, a text, or a list of at least one of these.")
+    return prompts  # type: ignore[return-value]
+
+
+def per_prompt(constraint: Constraints, prompts: int) -> list[Constraint | None]:
+    """Return one wish, or None, for each prompt."""
+    if constraint is None or isinstance(constraint, Constraint):
+        return [constraint] * prompts
+    if not isinstance(constraint, list | tuple) or any(
+        not (c is None or isinstance(c, Constraint)) for c in constraint
+    ):
+        raise InvalidRequest(
+            f"constraint={constraint!r}: give a Constraint, or a list with one (or None) for each prompt; "
+            "Constraint.from_config reads plain JSON."
+        )
+    if len(constraint) != prompts:
+        raise InvalidRequest(f"Got {len(constraint)} constraints for {prompts} prompts; give one, or one per prompt.")
+    return list(constraint)

@@ -1,0 +1,224 @@
+"""A user's classifier as log p(target | canvas): differentiable in relaxed tokens, or of finished texts.
+
+Where a module reads the model's own tokens its gradient can guide every step; where it has a tokenizer of its own, or
+none, it can only judge texts. The gradient methods differ in the point at which the module is differentiated; at each
+of them the shift is minus the gradient of the energy in the one-hot tokens (FORMULAS C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from guided_dlm.constraint import RewardFn, Step
+from guided_dlm.errors import InvalidRequest, VocabularyMismatch
+from guided_dlm.vocabulary import Vocabulary
+
+TokenScore = Callable[[Tensor], Tensor]  # relaxed or one-hot tokens [N, L, V] -> log p(target) [N]
+TextScore = Callable[[Sequence[str]], Tensor]  # texts -> log p(target) [N]
+POINTS = ("relaxed", "first_order", "straight_through", "entropy_weighted")
+_SMALLEST = 1e-30
+_BATCH = 64
+
+
+def as_vocabulary(tokenizer: Any) -> Vocabulary:
+    """Return the tokens of a tokenizer, or a vocabulary itself."""
+    return tokenizer if isinstance(tokenizer, Vocabulary) else Vocabulary.from_tokenizer(tokenizer)
+
+
+def require_shared(vocabulary: Vocabulary, tokenizer: Any, model: Any) -> None:
+    """Make sure that a module reads the tokens that the diffusion model writes.
+
+    Raises:
+        VocabularyMismatch: its tokenizer has other tokens, or its embedding another number of them.
+    """
+    theirs = as_vocabulary(tokenizer)
+    if theirs.tokens != vocabulary.tokens:
+        different = sum(a != b for a, b in zip(theirs.tokens, vocabulary.tokens, strict=False))
+        raise VocabularyMismatch(
+            f"The classifier reads {len(theirs)} tokens and the model writes {len(vocabulary)}; {different} of the ids "
+            "that both have are different tokens. Its gradient means nothing here: use method='reward', which hands "
+            "it texts, or train one on this model's tokens (guided-dlm train-classifier)."
+        )
+    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    if embedding is not None and embedding.num_embeddings < len(vocabulary):
+        raise VocabularyMismatch(
+            f"The classifier embeds {embedding.num_embeddings} tokens, the model writes {len(vocabulary)}."
+        )
+
+
+def token_score(model: Any, target: int | str, tokenizer: Any) -> TokenScore:
+    """Return log p(target | tokens), differentiable in relaxed tokens `[N, L, V]`.
+
+    A transformers classifier gets the expected embeddings; any other module gets the relaxed tokens themselves and
+    returns class logits `[N, K]`.
+    """
+    index = class_index(model, target)
+    forward = _through_embeddings(model, tokenizer) if hasattr(model, "get_input_embeddings") else model
+
+    def score(tokens_NLV: Tensor) -> Tensor:
+        logits_NK = forward(tokens_NLV)
+        if not isinstance(logits_NK, Tensor) or logits_NK.dim() != 2 or logits_NK.shape[0] != tokens_NLV.shape[0]:
+            got = tuple(logits_NK.shape) if isinstance(logits_NK, Tensor) else type(logits_NK).__name__
+            raise InvalidRequest(
+                f"A classifier returns class logits of shape ({tokens_NLV.shape[0]}, classes); got {got}."
+            )
+        if not 0 <= index < logits_NK.shape[1]:
+            raise InvalidRequest(f"target={target!r}: the classifier has {logits_NK.shape[1]} classes.")
+        return F.log_softmax(logits_NK, dim=-1)[:, index]
+
+    return score
+
+
+def class_index(model: Any, target: int | str) -> int:
+    """Return the number of a class given by number or by name (transformers `id2label`, scikit-learn `classes_`).
+
+    Raises:
+        InvalidRequest: there is no such class; the message lists those there are.
+    """
+    names = getattr(getattr(model, "config", None), "id2label", None)
+    known = [str(names[i]) for i in sorted(names)] if names else [str(c) for c in getattr(model, "classes_", ())]
+    if isinstance(target, int) and not isinstance(target, bool) and not (known and str(target) in known):
+        return target
+    if str(target) not in known:
+        raise InvalidRequest(f"target={target!r}: the classifier knows {known or 'its classes by number only'}.")
+    return known.index(str(target))
+
+
+def _through_embeddings(model: Any, tokenizer: Any) -> Callable[[Tensor], Tensor]:
+    weight_VD = model.get_input_embeddings().weight
+    special = [] if isinstance(tokenizer, Vocabulary) else list(tokenizer("")["input_ids"])
+    head, tail = special[: (len(special) + 1) // 2], special[(len(special) + 1) // 2 :]
+
+    def forward(tokens_NLV: Tensor) -> Tensor:
+        embeds_NLD = tokens_NLV.to(weight_VD.dtype) @ weight_VD[: tokens_NLV.shape[-1]]
+        around = [weight_VD[ids].expand(len(embeds_NLD), -1, -1) for ids in (head, tail)]
+        logits: Tensor = model(inputs_embeds=torch.cat([around[0], embeds_NLD, around[1]], dim=1)).logits
+        return logits
+
+    return forward
+
+
+def point_of(method: str, relaxed_BLV: Tensor, step: Step) -> Tensor:
+    """Return where the classifier is differentiated, with the gradient passing straight to the relaxed tokens.
+
+    "relaxed" is the model's own probabilities; "first_order" the canvas as it stands, noise included (TAG, 2406.01572);
+    "straight_through" each position's best token; "entropy_weighted" between the last and the first by how sure the
+    position is (2602.05000).
+    """
+    if method == "relaxed":
+        return relaxed_BLV
+    size = relaxed_BLV.shape[-1]
+    if method == "first_order":
+        value_BLV = F.one_hot(step.tokens_BL, size).to(relaxed_BLV.dtype)
+    else:
+        value_BLV = F.one_hot(relaxed_BLV.detach().argmax(-1), size).to(relaxed_BLV.dtype)
+    if method == "entropy_weighted":
+        entropy_BL = -torch.special.xlogy(relaxed_BLV.detach(), relaxed_BLV.detach()).sum(-1)
+        doubt_BL1 = (entropy_BL / np.log(size)).clamp(0, 1)[..., None]
+        value_BLV = doubt_BL1 * relaxed_BLV.detach() + (1 - doubt_BL1) * value_BLV
+    return relaxed_BLV + (value_BLV - relaxed_BLV).detach()
+
+
+@torch.no_grad()
+def exact_bias(score: TokenScore, step: Step, top_k: int | None) -> Tensor:
+    """Return log p(target | z with l set to v) - log p(target | z) `[B, L, V]` (2412.10193, eq. 11 and 12).
+
+    One classifier call for each open position and each of its `top_k` likeliest tokens (None: all); the others get the
+    position's average over those tried, under the model, so that they are neither favoured nor punished.
+
+    Raises:
+        InvalidRequest: the step does not say what the model predicts.
+    """
+    if step.logits_BLV is None:
+        raise InvalidRequest("Exact classifier guidance needs the model's logits; run it in a pipeline.")
+    logits_BLV, tokens_BL = step.logits_BLV, step.tokens_BL
+    rows, _, size = logits_BLV.shape
+    dtype = logits_BLV.dtype
+    open_BL = torch.ones_like(tokens_BL, dtype=torch.bool) if step.known_BL is None else step.known_BL < 0
+    count = size if top_k is None else min(top_k, size)
+    best_BLK = logits_BLV.topk(count, dim=-1).indices
+    row_N, place_N = open_BL.nonzero(as_tuple=True)
+    row_N, place_N = row_N.repeat_interleave(count), place_N.repeat_interleave(count)
+    token_N = best_BLK[open_BL].reshape(-1)
+    now_B = score(F.one_hot(tokens_BL, size).to(dtype))
+    gain_N = torch.empty(token_N.shape, dtype=dtype, device=logits_BLV.device)
+    for begin in range(0, len(token_N), _BATCH):
+        here = slice(begin, begin + _BATCH)
+        canvas_NL = tokens_BL[row_N[here]].clone()
+        canvas_NL[torch.arange(len(canvas_NL)), place_N[here]] = token_N[here]
+        gain_N[here] = score(F.one_hot(canvas_NL, size).to(dtype)).to(dtype) - now_B[row_N[here]].to(dtype)
+    chosen_BLK = logits_BLV.gather(-1, best_BLK)
+    gain_BLK = torch.zeros_like(chosen_BLK)
+    gain_BLK[open_BL] = gain_N.reshape(-1, count)
+    average_BL1 = torch.logsumexp(chosen_BLK.log_softmax(-1) + gain_BLK, dim=-1, keepdim=True)
+    return average_BL1.expand(rows, -1, size).scatter(-1, best_BLK, gain_BLK)
+
+
+def finished(score: TokenScore, size: int) -> RewardFn:
+    """Return the score of finished canvases over `size` tokens, as a reward."""
+
+    @torch.no_grad()
+    def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
+        return score(F.one_hot(tokens_NL, size).to(torch.get_default_dtype()))
+
+    return reward
+
+
+def text_score(model: Any, target: int | str | None, tokenizer: Any = None) -> TextScore:
+    """Return log p(target | text) of a transformers, scikit-learn or spaCy classifier, or of a function of texts.
+
+    A function returns one log-probability (or any score) per text, or a row of class probabilities per text.
+
+    Raises:
+        InvalidRequest: nothing says how the model is asked.
+    """
+    if hasattr(model, "predict_proba"):
+        index = class_index(model, _need(target, model))
+        return lambda texts: _log(np.asarray(model.predict_proba(list(texts)))[:, index])
+    if hasattr(model, "pipe") and hasattr(model, "pipe_names"):
+        return lambda texts: _log(np.array([_category(doc, target) for doc in model.pipe(texts)]))
+    if isinstance(model, nn.Module):
+        if tokenizer is None:
+            raise InvalidRequest(f"{type(model).__name__} reads tokens; give its tokenizer= so that texts can be read.")
+        return _transformers_score(model, class_index(model, _need(target, model)), tokenizer)
+    if not callable(model):
+        raise InvalidRequest(
+            f"A classifier is a transformers model, a scikit-learn or spaCy pipeline, or a function; {model!r} is none."
+        )
+    return lambda texts: _of_function(model, target, texts)
+
+
+def _of_function(function: Callable[[list[str]], Any], target: int | str | None, texts: Sequence[str]) -> Tensor:
+    found = torch.as_tensor(function(list(texts)), dtype=torch.float64)
+    return found if found.dim() < 2 else _log(found.numpy()[:, _need(target, function)])
+
+
+def _transformers_score(model: Any, index: int, tokenizer: Any) -> TextScore:
+    @torch.no_grad()
+    def score(texts: Sequence[str]) -> Tensor:
+        batch = tokenizer(list(texts), return_tensors="pt", padding=True, truncation=True).to(model.device)
+        return F.log_softmax(model(**batch).logits.double(), dim=-1)[:, index].cpu()
+
+    return score
+
+
+def _category(doc: Any, target: int | str | None) -> float:
+    if target not in doc.cats:
+        raise InvalidRequest(f"target={target!r}: the pipeline's categories are {sorted(doc.cats)}.")
+    return float(doc.cats[target])
+
+
+def _log(probability: Any) -> Tensor:
+    return torch.as_tensor(np.asarray(probability, dtype=np.float64)).clamp_min(_SMALLEST).log()
+
+
+def _need(target: Any, model: Any) -> Any:
+    if target is None:
+        raise InvalidRequest(f"{type(model).__name__}: say which class is wanted, with target=.")
+    return target

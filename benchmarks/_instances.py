@@ -37,11 +37,13 @@ def applicable(schema: Any, value: Any, document: Document, seen: set[int]) -> A
         if not isinstance(one, dict) or id(one) in seen:
             continue
         seen.add(id(one))
+        alone = "$ref" in one and document.validator in REFERENCE_ALONE
+        if not alone:
+            yield one
         if "$ref" in one:
             yield from applicable(document.resolve(one["$ref"], document.place(one)), value, document, seen)
-            if document.validator in REFERENCE_ALONE:
-                continue
-        yield one
+        if alone:
+            continue
         yield from applicable(list(one.get("allOf") or ()), value, document, seen)
         branches = [*(one.get("anyOf") or ()), *(one.get("oneOf") or ())]
         branches += [one[word] for word in ("if", "then", "else") if word in one]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,33 @@ def plot_log_z(trace: Trace, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("step")
     ax.set_ylabel("log Z (nats)")
     return ax
+
+
+def plot_guides(trace: Trace, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+    """Draw what the soft guides did over the steps, mean over rows: how far each moved the laws, and its scores.
+
+    Raises:
+        InvalidRequest: no soft guide was in force.
+    """
+    _require_matplotlib()
+    _require_trace(trace)
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(name for step in trace.steps for name in step.moved))
+    if not names:
+        raise InvalidRequest("No soft guide moved anything in this trace; plot_log_z shows hard constraints.")
+    if axes is None:
+        axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")[1]
+    for name in names:
+        for ax, kind in zip(axes, ("moved", "scores"), strict=True):
+            values = [getattr(step, kind).get(name) for step in trace.steps]
+            line = [np.nan if value is None else float(value.nanmean()) for value in values]
+            if not np.isnan(line).all():
+                ax.plot(line, label=name, linewidth=1.2)
+    for ax, label in zip(axes, ("total variation to the model", "classifier's probability"), strict=True):
+        ax.set(xlabel="step", ylabel=label, ylim=(-0.03, 1.03))
+    axes[0].legend(fontsize=7)
+    return axes
 
 
 def canvas_html(trace: Trace, vocabulary: Vocabulary, row: int = 0) -> str:

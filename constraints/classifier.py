@@ -15,6 +15,7 @@ from guided_dlm.classifiers import (
     as_vocabulary,
     exact_bias,
     finished,
+    load_classifier,
     point_of,
     require_shared,
     text_score,
@@ -45,6 +46,9 @@ class Classifier(Constraint):
     (transformers with a tokenizer of its own, scikit-learn, spaCy, a function of a list of texts); the pipeline follows
     it with particles.
 
+    `model` may be the name of a folder that `guided-dlm train-classifier` wrote, its tokenizer with it: the only kind
+    that a plain JSON config can name.
+
     A module needs its `tokenizer`: a tokenizer or a `Vocabulary`. A gradient is taken only where it has the tokens that
     the diffusion model writes.
     """
@@ -65,7 +69,10 @@ class Classifier(Constraint):
             raise InvalidRequest(f"Classifier: top_k={self.top_k!r} is a number of tokens, or None for all.")
         if self.top_k is not None and self.top_k < 1:
             raise InvalidRequest(f"Classifier: top_k={self.top_k} must be at least 1.")
-        if self.method not in ("auto", "reward") and (self.tokenizer is None or self.target is None):
+        named = isinstance(self.model, str)
+        if named and self.target is None:
+            raise InvalidRequest(f"Classifier: say which class of {self.model!r} is wanted, with target=.")
+        if not named and self.method not in ("auto", "reward") and (self.tokenizer is None or self.target is None):
             raise InvalidRequest(
                 f"Classifier: method={self.method!r} reads the model's own tokens: give target=, and the classifier's "
                 "tokenizer= so that this can be made sure."
@@ -76,7 +83,12 @@ class Classifier(Constraint):
         """Whether the classifier guides each step, and not finished texts."""
         if self.method != "auto":
             return self.method != "reward"
-        return isinstance(self.model, torch.nn.Module) and self.tokenizer is not None and self.target is not None
+        known = self.tokenizer is not None and self.target is not None
+        return isinstance(self.model, str) or (isinstance(self.model, torch.nn.Module) and known)
+
+    def _loaded(self) -> tuple[Any, Any]:
+        """Return the model and its tokenizer."""
+        return load_classifier(self.model) if isinstance(self.model, str) else (self.model, self.tokenizer)
 
     def compile(self, context: CompileContext) -> Guide:
         """Return an energy, a bias (method "exact") or a reward.
@@ -84,12 +96,13 @@ class Classifier(Constraint):
         Raises:
             VocabularyMismatch: a gradient is asked for and the classifier reads other tokens.
         """
+        model, tokenizer = self._loaded()
         if not self.reads_tokens:
-            score_texts = text_score(self.model, self.target, self.tokenizer)
+            score_texts = text_score(model, self.target, tokenizer)
             return Guide(reward=lambda texts, tokens: self.strength * score_texts(texts))
-        require_shared(context.vocabulary, self.tokenizer, self.model)
+        require_shared(context.vocabulary, tokenizer, model)
         assert self.target is not None
-        score = token_score(self.model, self.target, self.tokenizer)
+        score = token_score(model, self.target, tokenizer)
         of_canvas = finished(score, len(context.vocabulary))
 
         def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
@@ -111,17 +124,19 @@ class Classifier(Constraint):
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
         """Return log p(target | text), not multiplied by the strength."""
+        model, tokenizer = self._loaded()
         if not self.reads_tokens:
-            return float(text_score(self.model, self.target, self.tokenizer)([text])[0])
+            return float(text_score(model, self.target, tokenizer)([text])[0])
         assert self.target is not None
-        vocabulary = as_vocabulary(self.tokenizer)
+        vocabulary = as_vocabulary(tokenizer)
         ids = list(tokens) if tokens is not None else vocabulary.encode(text)
-        score = finished(token_score(self.model, self.target, self.tokenizer), len(vocabulary))
+        score = finished(token_score(model, self.target, tokenizer), len(vocabulary))
         return float(score([text], torch.tensor([ids], dtype=torch.int64))[0])
 
     def __repr__(self) -> str:
         """Name the model by its class or function."""
         name = getattr(self.model, "__name__", type(self.model).__name__)
+        name = repr(self.model) if isinstance(self.model, str) else name
         method = "" if self.method == "auto" else f", method={self.method!r}"
         return f"Classifier({name}, target={self.target!r}, strength={self.strength}{method})"
 

@@ -1,19 +1,28 @@
-"""The truth about JSON texts, from `json` and `jsonschema` alone: nothing here knows the automaton."""
+"""The truth about JSON texts, from `json` and `jsonschema`: nothing here knows the automaton.
+
+Shared with it is only how a schema is read: its draft, its subschemas, and patterns that Python's `re` does not parse.
+"""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
-from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-import jsonschema
 from jsonschema import FormatChecker, validators
 from jsonschema.exceptions import ValidationError
+
+from guided_dlm.automata.json_schema.document import subschemas, validator_of
+from guided_dlm.automata.json_schema.patterns import is_python, translate
+from guided_dlm.errors import UnsupportedPattern, UnsupportedSchema
+
+MAX_NESTING = 50
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
@@ -61,19 +70,44 @@ def _load(text: str, occurrence: int) -> tuple[Any, int]:
 def is_instance(text: str, schema: str) -> bool:
     """Say whether a text is strict JSON, without white space around it, and valid under a schema given as JSON text.
 
-    An object may have a name twice only where the schema does not list the name, and each value must be valid.
+    An object may have a name twice only where the schema does not list the name, and each value must be valid. A text
+    that nests more than 50 levels deep is none where Python's stack cannot hold its validation.
+
+    Raises:
+        UnsupportedPattern: the schema has a pattern that does not parse.
+        UnsupportedSchema: validating does not end, whatever the text.
     """
     if text != text.strip(" \t\n\r"):
         return False
+    validator = _validator(schema)
     try:
         value, most = _load(text, 0)
         text.encode()
         json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no character
     except (ValueError, RecursionError):
         return False
-    validator = _validator(schema)
     readings = [value, *(_load(text, occurrence)[0] for occurrence in range(1, min(most, 100)))]
-    return all(validator.is_valid(reading) for reading in readings)
+    try:
+        return all(validator.is_valid(reading) for reading in readings)
+    except re.error as error:
+        raise UnsupportedPattern(
+            f"A pattern of the schema does not parse: {error}. Correct it, or put the schema that it is in under $defs."
+        ) from error
+    except RecursionError as error:
+        if _nests(value) > MAX_NESTING:
+            return False
+        raise UnsupportedSchema(
+            "$: validating does not end: a $ref leads back to its own schema without an object or array in between, or "
+            "the definitions refer to one another in too many levels. Make the chain shorter."
+        ) from error
+
+
+def _nests(value: Any) -> int:
+    """Return how many levels of objects and arrays a value has."""
+    level, depth = [value], 0
+    while level := [x for v in level if isinstance(v, dict | list) for x in (v.values() if isinstance(v, dict) else v)]:
+        depth += 1
+    return depth
 
 
 def _properties(validator: Any, properties: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -84,10 +118,10 @@ def _properties(validator: Any, properties: Any, instance: Any, schema: Any) -> 
 
 
 def _multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    """Compare as decimals; jsonschema divides floats, by which 0.07 is no multiple of 0.01."""
+    """Compare as decimals of any length; jsonschema divides floats, by which 0.07 is no multiple of 0.01."""
     if validator.is_type(instance, "number"):
-        value, unit = (Decimal(repr(x)) for x in (instance, step))
-        if not value.is_finite() or value != unit * (value / unit).to_integral_value():
+        finite = not isinstance(instance, float) or math.isfinite(instance)
+        if not finite or Fraction(repr(instance)) % Fraction(repr(step)):
             yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
 
 
@@ -95,21 +129,42 @@ def _multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Itera
 def _validator(schema: str) -> Any:
     value = json.loads(schema)
     draft = draft_of(value)
+    _rewrite_patterns(value)
     extended = validators.extend(draft, {"properties": _properties, "multipleOf": _multiple_of})
     extended.VALIDATORS_OF_THE_DRAFT = draft.VALIDATORS
     return extended(value, format_checker=_formats())
 
 
+def _rewrite_patterns(schema: Any) -> None:
+    """Write the patterns that only ECMA 262 reads (`\\u{61}`, `(?<n>a)`, `[^]`) as Python's `re` does, in place."""
+
+    def rewritten(pattern: Any) -> Any:
+        return pattern if not isinstance(pattern, str) or is_python(pattern) else translate(pattern)
+
+    waiting = [schema]
+    while waiting:
+        found = waiting.pop()
+        if not isinstance(found, dict):
+            continue
+        waiting += [inner for _, inner in subschemas(found)]
+        if "pattern" in found:
+            found["pattern"] = rewritten(found["pattern"])
+        if isinstance(found.get("patternProperties"), dict):
+            renamed: dict[str, Any] = {}
+            for pattern, inner in found["patternProperties"].items():
+                renamed[_unused(rewritten(pattern), renamed)] = inner
+            found["patternProperties"] = renamed
+
+
+def _unused(pattern: str, known: dict[str, Any]) -> str:
+    while pattern in known:
+        pattern = f"(?:{pattern})"
+    return pattern
+
+
 def draft_of(schema: Any) -> Any:
-    """Return the jsonschema class of the draft that a schema names, else of the newest that it is valid in."""
-    newest = jsonschema.Draft202012Validator
-    if isinstance(schema, dict) and "$schema" in schema:
-        return validators.validator_for(schema, default=newest)
-    older = (jsonschema.Draft201909Validator, jsonschema.Draft7Validator, jsonschema.Draft6Validator)
-    for draft in (newest, *older, jsonschema.Draft4Validator):
-        if draft(draft.META_SCHEMA).is_valid(schema):
-            return draft
-    return newest
+    """Return the jsonschema class of the draft that a schema is read by."""
+    return validator_of(schema)
 
 
 def _is_date(text: str) -> bool:

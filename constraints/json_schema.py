@@ -15,6 +15,8 @@ from guided_dlm.constraint import CompileContext, RegularConstraint
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.registry import register
 
+MAX_DEPTH = 100
+
 
 @register("json_schema")
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -27,8 +29,14 @@ class JSONSchema(RegularConstraint):
     and `notes` states it. `escapes="any"` reads every spelling of a string, "needed" all but \u00XX for printable
     ASCII, which takes a third of the states; None is any while the automaton stays small, and `notes` states it too.
 
-    Numbers that are bounded, multiples or listed are written without exponents. A property that the schema does not
-    name may stand twice, and then every one of its values must be valid: telling free names apart is not regular.
+    Numbers that are bounded, multiples or listed are written without exponents. They are compared exactly, as decimals
+    of any length; `check` and most readers round to floats first, so that past 15 digits they may differ (they read
+    1.00000000000000000000001 as 1, and an integer of 400 digits with .0 as infinite).
+
+    A property that the schema does not
+    name may stand twice, because telling free names apart is not regular, and then each of its values satisfies what
+    is asked of all. What is asked of one free property alone, by a `not` or `oneOf` around `additionalProperties` or
+    `patternProperties`, one of its values satisfies, perhaps not the last; `check` asks it of each.
     """
 
     schema: str = field(kw_only=False)
@@ -43,10 +51,9 @@ class JSONSchema(RegularConstraint):
         for name, known in (("order", ("schema", "any")), ("escapes", (None, "any", "needed"))):
             if getattr(self, name) not in known:
                 raise InvalidRequest(f"JSONSchema: {name}={getattr(self, name)!r} is unknown; give one of {known}.")
-        if self.depth is not None and (
-            isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0
-        ):
-            raise InvalidRequest(f"JSONSchema: depth={self.depth!r}: give a whole number from 0 up, or None.")
+        deep = self.depth
+        if deep is not None and (isinstance(deep, bool) or not isinstance(deep, int) or not 0 <= deep <= MAX_DEPTH):
+            raise InvalidRequest(f"JSONSchema: depth={deep!r}: give a whole number from 0 to {MAX_DEPTH}, or None.")
         check_whitespace(self.whitespace)
         Document(json.loads(self.schema))
 

@@ -8,15 +8,17 @@ of them the shift is minus the gradient of the energy in the one-hot tokens (FOR
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from guided_dlm.constraint import RewardFn, Step
-from guided_dlm.errors import InvalidRequest, VocabularyMismatch
+from guided_dlm.errors import InvalidRequest, VocabularyMismatch, shorten
 from guided_dlm.vocabulary import Vocabulary
 
 TokenScore = Callable[[Tensor], Tensor]  # relaxed or one-hot tokens [N, L, V] -> log p(target) [N]
@@ -24,6 +26,20 @@ TextScore = Callable[[Sequence[str]], Tensor]  # texts -> log p(target) [N]
 POINTS = ("relaxed", "first_order", "straight_through", "entropy_weighted")
 _SMALLEST = 1e-30
 _BATCH = 64
+
+
+@lru_cache(maxsize=4)
+def load_classifier(folder: str) -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder that `guided-dlm train-classifier` wrote, or of a Hub id.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder).eval().requires_grad_(False)
+        return model, AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"The classifier {folder!r} could not be loaded: {shorten(str(error), 200)}") from error
 
 
 def as_vocabulary(tokenizer: Any) -> Vocabulary:

@@ -145,6 +145,27 @@ def train(
     typer.echo(json.dumps(train(TrainingRecipe(**options), resume=resume, progress=sys.stderr.isatty())))
 
 
+@app.command(name="train-classifier")
+def train_classifier(
+    data: Annotated[str, typer.Argument(help='A .jsonl file (may end in .gz) of {"text", label} lines.')],
+    out: Annotated[str, typer.Argument(help="The folder to write.")],
+    model: Annotated[str, typer.Option(help="The diffusion model whose tokens it reads.")] = DEFAULT_MODEL,
+    label: Annotated[str, typer.Option(help="The field that holds the label.")] = "label",
+    hidden_size: int = 64,
+    layers: int = 2,
+    heads: int = 2,
+    epochs: float = 5.0,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Train a classifier on canvases with masks, to guide a model at every step: Classifier(OUT, target)."""
+    from guided_dlm.training.noisy_classifier import ClassifierRecipe, train_classifier
+
+    options = {name: value for name, value in locals().items() if name in ClassifierRecipe.__dataclass_fields__}
+    typer.echo(json.dumps(train_classifier(ClassifierRecipe(**options), progress=sys.stderr.isatty())))
+
+
 @app.command()
 def demo(seed: int = 0, num_samples: Annotated[int, typer.Option("-n")] = 3) -> None:
     """Guided generation with the shipped model under several constraints."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from unittest import mock
 
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 
 from constraints.derivation import Derivation
 from guided_dlm.automata import ByteAutomaton
-from guided_dlm.automata.grammar import BoundedGrammar, Call, Choice, Expression, Repeat, Rules, Sequence, Terminal
+from guided_dlm.automata.grammar import (
+    BoundedGrammar,
+    Call,
+    Choice,
+    Expression,
+    Repeat,
+    Rules,
+    Sequence,
+    Terminal,
+    read_grammar,
+)
 from guided_dlm.automata.grammar import bounded as module
 from guided_dlm.automata.grammar.networks import FINAL, START
 from guided_dlm.errors import AutomatonTooLarge, Infeasible
@@ -290,3 +301,13 @@ def test_a_level_that_adds_nothing_does_not_end_the_search_while_a_later_one_may
     *_, grammar = compiled(Rules(rules, "r0"))
     assert grammar.automaton(1) == grammar.automaton(2) == ByteAutomaton.literal("ab")
     assert grammar.deepest(400, budget=1_000).can_bind
+
+
+@pytest.mark.parametrize(
+    ("text", "least"), [('start: b start "x" | "y"\nb: | "z"', 90), ('start: "b" start "b" | "a" start | "b"?', 129)]
+)
+def test_the_deepest_automaton_is_found_in_few_steps(text: str, least: int) -> None:
+    began = time.process_time()
+    found = BoundedGrammar(read_grammar(text)).deepest()
+    assert time.process_time() - began < 5  # 2 s on a quiet machine
+    assert found.depth >= least

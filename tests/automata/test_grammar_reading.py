@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from constraints.derivation import Derivation
 from guided_dlm.automata import ByteAutomaton
 from guided_dlm.automata.grammar import BoundedGrammar, read_grammar
 from guided_dlm.errors import (
@@ -155,3 +156,26 @@ def test_many_rules_that_all_call_one_another_find_a_small_automaton_or_say_so(r
     assert found.automaton.accepts(b"x")
     assert not found.automaton.accepts(b"(x)")
     assert time.process_time() - began < 10
+
+
+def test_a_template_without_its_arguments_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"'start' uses the template 't'.* without"):
+        read_grammar("t{x}: x\nstart: t")
+    passed = read_grammar('both{f, x}: f{x}\npair{x}: x x\nstart: both{pair, "a"}')
+    assert BoundedGrammar(passed).automaton(1).accepts(b"aa")
+
+
+@pytest.mark.parametrize(
+    ("text", "yes", "no"),
+    [
+        ("start: A | B\nA: /(?P<x>a)/\nB: /(?P<x>b)/", ["a", "b"], ["A", "ab"]),
+        ("start: A | B\nA: /(?i)a/\nB: /b/", ["a", "A", "b"], ["B"]),
+        ("start: A | B\nA: /(?x) a # one/\nB: /[(?P<x>]/", ["a", "(", "<"], ["b", "one"]),
+        ("start: A | B\nA: /a[]]\\(?P<y>/\nB: /(?P<y>[^]]\\])/", ["a](P<y>", "a]P<y>", "a]"], ["]]", "a"]),
+    ],
+)
+def test_terminals_with_flags_and_named_groups_stand_side_by_side(text: str, yes: list[str], no: list[str]) -> None:
+    rules = read_grammar(text)
+    automaton, truth = BoundedGrammar(rules).automaton(1), Derivation(rules)
+    for word in (*yes, *no):
+        assert automaton.accepts(word.encode()) is (word in yes) is truth.accepts(word), word

@@ -13,6 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from json_oracle import walk, write
 from jsonschema import Draft202012Validator
+from jsonschema.validators import validator_for
 
 from guided_dlm.automata import ByteAutomaton
 from guided_dlm.automata.json_schema.compile import compile_schema
@@ -186,6 +187,15 @@ def test_anchors_and_ids_resolve_inside_the_document() -> None:
     assert automaton.accepts(b"[null,true,null]") and not automaton.accepts(b"[true]")
 
 
+def test_a_dynamic_reference_with_one_meaning_is_followed() -> None:
+    node = {"type": ["null", "array"], "items": {"$dynamicRef": "#node"}, "$dynamicAnchor": "node"}
+    old = {"$schema": "https://json-schema.org/draft/2019-09/schema", "type": ["null", "array"]}
+    for schema in (node, old | {"items": {"$recursiveRef": "#"}}):
+        automaton = compile_schema(schema, depth=2).automaton
+        for text, valid in (("[[null]]", True), ("[[1]]", False)):
+            assert automaton.accepts(text.encode()) is valid is validator_for(schema)(schema).is_valid(json.loads(text))
+
+
 def test_what_stands_beside_a_reference_counts_from_2019_on() -> None:
     body = {"definitions": {"n": {"type": "integer"}}, "$ref": "#/definitions/n", "minimum": 5}
     old = compile_schema({"$schema": "http://json-schema.org/draft-07/schema#"} | body).automaton
@@ -231,6 +241,27 @@ def test_white_space_is_what_was_asked(whitespace: str, yes: list[str], no: list
         ({"$ref": "https://example.org/else.json"}, "$: $ref"),
         ({"allOf": [{"$ref": "#"}]}, "$"),
         ({"type": "object", "minProperties": 2}, "$.minProperties"),
+        ({"items": {"$dynamicRef": "#n"}, "$defs": {"n": {"$anchor": "n"}}}, "$.items.$dynamicRef"),
+        (
+            {
+                "$id": "https://example.org/strict",
+                "$dynamicAnchor": "node",
+                "$ref": "tree",
+                "$defs": {
+                    "t": {"$id": "tree", "$dynamicAnchor": "node", "properties": {"a": {"$dynamicRef": "#node"}}}
+                },
+            },
+            "$.$defs.t.properties.a.$dynamicRef",
+        ),
+        (
+            {
+                "$schema": "https://json-schema.org/draft/2019-09/schema",
+                "$ref": "tree",
+                "$recursiveAnchor": True,
+                "$defs": {"t": {"$id": "tree", "$recursiveAnchor": True, "properties": {"a": {"$recursiveRef": "#"}}}},
+            },
+            "$.$defs.t.properties.a.$recursiveRef",
+        ),
     ],
 )
 def test_what_is_not_enforced_is_refused_with_its_path(schema: Any, path: str) -> None:
@@ -271,6 +302,7 @@ def test_an_invalid_schema_is_refused_with_its_path(schema: Any, path: str) -> N
             "$ref": "#/$defs/a",
         },
         {"type": "string", "pattern": "^a$", "minLength": 2},
+        {"type": "object", "maxProperties": 0, "minProperties": 1},
     ],
 )
 def test_a_schema_without_instance_is_infeasible(schema: Any) -> None:

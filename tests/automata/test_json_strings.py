@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from json_oracle import spell, walk
+from jsonschema import Draft202012Validator
 
 from guided_dlm.automata.json_schema.compile import compile_schema
 from guided_dlm.automata.json_schema.patterns import search, translate
@@ -122,3 +123,44 @@ def test_property_names_are_compared_decoded(names: list[str], other: str, seed:
         assert closed.accepts(f"{{{key}:null}}".encode()) == (name in names)
         assert opened.accepts(f"{{{key}:null}}".encode()) == (name in names)
         assert opened.accepts(f"{{{key}:true}}".encode()) == (name not in names)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^[\x20-\x7e]*$", r"^\x41$", r"^[\x00-\x1fa]+$", r"^[^\x41]$", r"^[(?<{,2}]$", r"^[,-\x2d]$", "^[-a]$"]
+)
+def test_escapes_of_two_hexadecimal_digits_are_characters(pattern: str) -> None:
+    found = search(pattern)
+    for text in ("hello world", "A", "x41", "x", "4", "a", "\x1f", "-", ",", "{", "<", "?", "\x7f", ""):
+        assert found.contains(text) == Draft202012Validator({"pattern": pattern}).is_valid(text), text
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\U0001F600",
+        r"\N{SPACE}",
+        r"\a",
+        r"\e",
+        r"\Aa",
+        r"a\Z",
+        r"\01",
+        r"\1",
+        r"\x4",
+        r"\u12",
+        "a{,2}",
+        "^[^]a]$",
+        "(?i)a",
+    ],
+)
+def test_what_the_two_dialects_read_differently_is_refused(pattern: str) -> None:
+    with pytest.raises(UnsupportedPattern, match=re.escape(repr(pattern))):
+        search(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"[+-\d]", r"[\w-.]", "(?s:.)", "(?m:a)", "(?x: a)", "(?-i:a)", "(?s-i:a)", "a$|(?=b)", "(a"]
+)
+def test_a_refused_pattern_is_shown_as_it_was_written(pattern: str) -> None:
+    with pytest.raises(UnsupportedPattern, match=re.escape(repr(pattern))) as caught:
+        search(pattern)
+    assert "position" not in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from constraints.json_schema import JSONSchema
 from guided_dlm.constraint import CompileContext, Constraint
-from guided_dlm.errors import Infeasible, InvalidRequest, UnsupportedSchema
+from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, UnsupportedPattern, UnsupportedSchema
 from guided_dlm.posterior import Posterior
 from guided_dlm.testing import byte_vocabulary, check_constraint
 
@@ -111,7 +112,13 @@ def test_a_free_name_may_stand_twice_if_each_value_is_valid() -> None:
 
 def test_decimal_steps_are_exact() -> None:
     constraint = JSONSchema({"multipleOf": 0.01, "type": "number"})
-    for text, expected in (("0.07", True), ("19.99", True), ("0.075", False)):
+    for text, expected in (
+        ("0.07", True),
+        ("19.99", True),
+        ("0.075", False),
+        ("1" * 40, True),
+        ("1" * 40 + ".5", True),
+    ):
         assert constraint.check(text) is expected
         assert constraint.to_automaton().accepts(text.encode()) is expected
 
@@ -141,7 +148,9 @@ def test_notes_state_the_depth_and_whether_it_can_bind() -> None:
         {"whitespace": "("},
         {"order": "random"},
         {"escapes": "all"},
+        {"whitespace": None},
         {"depth": -1},
+        {"depth": 101},
         {"depth": True},
     ],
 )
@@ -150,7 +159,9 @@ def test_unknown_options_are_refused(options: dict[str, Any]) -> None:
         JSONSchema(True, **options)
 
 
-@pytest.mark.parametrize("schema", [3, None, "text", {"type": "nothing"}, {"a": {1, 2}}, {"minimum": float("nan")}])
+@pytest.mark.parametrize(
+    "schema", [3, None, "text", {"type": "nothing"}, {"a": {1, 2}}, {"minimum": float("nan")}, {"$schema": 5}]
+)
 def test_what_is_no_schema_is_refused_at_once(schema: Any) -> None:
     with pytest.raises(InvalidRequest):
         JSONSchema(schema)
@@ -161,3 +172,116 @@ def test_errors_of_the_compiler_come_through() -> None:
         JSONSchema({"type": "array", "uniqueItems": True}).to_automaton()
     with pytest.raises(Infeasible):
         JSONSchema(False).to_automaton()
+
+
+@pytest.mark.parametrize("pattern", [r"^\u{61}$", "^(?<n>a)$", "^[^]$", "^a(?<n>)$"])
+def test_a_pattern_that_only_ecma_reads_is_checked_too(pattern: str) -> None:
+    constraint = JSONSchema({"type": "string", "pattern": pattern})
+    named = JSONSchema({"type": "object", "patternProperties": {pattern: False}})
+    for text in ("a", "ab"):
+        expected = text == "a"
+        assert constraint.check(f'"{text}"') is expected
+        assert constraint.to_automaton().accepts(f'"{text}"'.encode()) is expected
+        assert named.check(f'{{"{text}":1}}') is not expected
+
+
+def test_a_pattern_that_nobody_reads_is_no_crash() -> None:
+    with pytest.raises(UnsupportedPattern):
+        JSONSchema({"type": "string", "pattern": "("}).check('"a"')
+    with pytest.raises(UnsupportedPattern):
+        JSONSchema({"$ref": "#/elsewhere/x", "elsewhere": {"x": {"pattern": "("}}}).check('"a"')
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"type": "array", "prefixItems": {"type": "integer"}}, "$.prefixItems"),
+        ({"items": [{"type": "integer"}], "prefixItems": [True]}, "$.items"),
+        ({"dependentRequired": {"a": "b"}}, "$.dependentRequired.a"),
+        ({"properties": {"a": {"items": [True], "unevaluatedProperties": False, "$dynamicRef": "#"}}}, "$.properties"),
+        ({"$defs": {"n": {"type": "integer"}}, "items": {"$ref": "#/$defs/n", "minimum": 5}, "required": "a"}, "$.req"),
+        ({"exclusiveMinimum": True, "minimum": 1, "const": 3}, "$.exclusiveMinimum"),
+        ({"if": {"exclusiveMinimum": True, "minimum": 1}, "then": False}, "$.if"),
+    ],
+)
+def test_a_schema_that_is_wrong_today_is_not_read_by_a_draft_that_overlooks_its_keywords(
+    schema: Any, path: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"no valid schema") as caught:
+        JSONSchema(schema)
+    assert str(caught.value).startswith(path)
+
+
+def test_an_older_draft_is_recognised_where_it_overlooks_nothing() -> None:
+    listed = JSONSchema({"type": "array", "items": [{"type": "integer"}], "additionalItems": False, "minItems": 1})
+    bound = JSONSchema({"type": "integer", "minimum": 1, "exclusiveMinimum": True})
+    for constraint, text, expected in ((listed, "[1]", True), (listed, '["x"]', False), (bound, "1", False)):
+        assert constraint.check(text) is expected
+        assert constraint.to_automaton().accepts(text.encode()) is expected
+
+
+def test_an_old_name_of_a_format_is_an_annotation_to_both() -> None:
+    constraint = JSONSchema({"type": "string", "format": "ip-address"})
+    assert constraint.check('"x"') and constraint.to_automaton().accepts(b'"x"')
+
+
+def test_what_is_asked_of_one_free_property_may_be_met_by_a_value_that_a_reader_drops() -> None:
+    constraint = JSONSchema({"not": {"additionalProperties": {"type": "integer"}}})
+    automaton = constraint.to_automaton()
+    for text, automatic, checked in (
+        ('{"x":"s"}', True, True),
+        ('{"x":"s","x":1}', True, False),
+        ('{"x":1}', *[False] * 2),
+    ):
+        assert automaton.accepts(text.encode()) is automatic and constraint.check(text) is checked
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def chain(length: int) -> dict[str, Any]:
+    found = {f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}, {"const": i}]} for i in range(length)}
+    return {"$ref": "#/$defs/a0", "$defs": found | {f"a{length}": {"type": "null"}}}
+
+
+@pytest.mark.parametrize("schema", [{"const": nested(140)}, chain(300)], ids=["constant", "references"])
+def test_what_python_cannot_follow_is_an_error_of_ours(schema: Any) -> None:
+    with pytest.raises((AutomatonTooLarge, UnsupportedSchema), match=r"\$: .*nest"):
+        JSONSchema(schema).to_automaton()
+    with pytest.raises(UnsupportedSchema, match="does not end") if "$ref" in schema else nullcontext():
+        JSONSchema(schema).check('"x"')
+
+
+def test_a_recursive_schema_compiles_or_is_refused_at_any_depth_that_may_be_given() -> None:
+    constraint = JSONSchema({"type": "array", "items": {"$ref": "#"}}, depth=100)
+    with suppress(AutomatonTooLarge):
+        assert constraint.to_automaton().accepts(b"[" * 100 + b"]" * 100)
+    assert constraint.check("[" * 60 + "]" * 60) and not constraint.check("[" * 400 + "]" * 400)
+
+
+def test_validation_without_end_is_a_clear_error() -> None:
+    with pytest.raises(UnsupportedSchema, match="does not end"):
+        JSONSchema({"if": {"$ref": "#"}}).check("1")
+
+
+def test_an_index_in_a_reference_is_of_plain_digits() -> None:
+    with pytest.raises(InvalidRequest, match="points at nothing"):
+        JSONSchema({"allOf": [{"$ref": "#/allOf/\u00b2"}, True, True]}).to_automaton()
+
+
+def test_multiples_of_any_length_are_exact() -> None:
+    constraint = JSONSchema({"type": "integer", "multipleOf": 3})
+    for text, expected in (("3" * 40, True), ("3" * 39 + "4", False), ("1" * 45, True)):
+        assert constraint.check(text) is expected
+        assert constraint.to_automaton().accepts(text.encode()) is expected
+    assert not JSONSchema({"multipleOf": 3}).check("1e999")
+
+
+def test_numbers_are_compared_as_decimals_while_the_check_rounds_them() -> None:
+    constraint = JSONSchema({"type": "number", "exclusiveMinimum": 1})
+    for text, exact, rounded in (("1.000000000000001", True, True), ("1.00000000000000000000001", True, False)):
+        assert constraint.to_automaton().accepts(text.encode()) is exact and constraint.check(text) is rounded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -115,18 +116,19 @@ class BoundedGrammar:
             depth += 1
             best = self.automaton(depth)
         enough = max(depth, self.enough_for(size))
-        sizes, stride = [best.num_states], 1
-        while depth < enough and stride:
-            following = min(enough, depth + stride)
+        # The least depth that is known to be too much; a sixteenth less than the deepest is not worth looking for.
+        sizes, beyond = {depth: best.num_states}, enough + 1
+        while depth + 1 < beyond and (beyond > enough or beyond - depth > 1 + depth // 16):
+            following = _next(sizes, budget) if beyond > enough else (depth + beyond) // 2
+            following = min(following, beyond - 1)
             found = self._within(following, budget)
             if found is None:
-                stride //= 2
+                beyond = following
                 continue
-            if following == depth + 1 and found == best and self._settled(depth, budget):
+            if found == best and self._settled(depth, budget):
                 return Bounded(best, depth, False)
-            sizes.append((found.num_states - best.num_states) // (following - depth) + sizes[-1])
             depth, best = following, found
-            stride = min(depth, _stride(best.num_states, sizes, budget))
+            sizes[depth] = best.num_states
         return Bounded(best, depth, self.nests and self.least_beyond(depth) <= size)
 
     def _within(self, depth: int, budget: int, start: str | None = None) -> ByteAutomaton | None:
@@ -162,14 +164,15 @@ class BoundedGrammar:
         self.alphabet = alphabet(lexemes)
 
 
-def _stride(states: int, sizes: list[int], budget: int) -> int:
-    """Return how many levels to go deeper at once, or 0 where the next is sure to break the budget."""
+def _next(sizes: Mapping[int, int], budget: int) -> int:
+    """Return a deeper depth to try: twice the last, or less where states that grow on as they did would not fit."""
+    depth = max(sizes)
     if len(sizes) < 3:
-        return 1
-    before, last = sizes[-2] - sizes[-3], sizes[-1] - sizes[-2]
-    if last <= before:
-        return max(1, (budget - states) // max(1, last))
-    return int(states + last * last // max(1, before) <= 1.1 * budget)
+        return depth + 1
+    before = sorted(sizes)[-2]
+    power = math.log(max(1.0, sizes[depth] / sizes[before])) / math.log(depth / before)
+    hopeful = depth * (budget / sizes[depth]) ** (1 / max(power, 0.1)) if sizes[depth] < budget else depth
+    return max(depth + 1, int(min(2 * depth, hopeful)))
 
 
 def _reachable(rules: Rules) -> list[str]:

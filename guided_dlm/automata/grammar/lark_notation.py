@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guided_dlm.automata.grammar.recursion import components
-from guided_dlm.automata.grammar.rules import Call, Choice, Expression, Repeat, Rules, Sequence, Terminal
+from guided_dlm.automata.grammar.rules import Call, Choice, Expression, Repeat, Rules, Sequence, Terminal, leaves
 from guided_dlm.errors import AutomatonTooLarge, InvalidRequest, UnknownName, UnsupportedPattern, shorten
 
 MAX_TERMINAL_PARTS = 10_000
@@ -138,6 +138,13 @@ class _Reader:
                     f"The rule {source!r}{_place(self.text, source)} is nested too deeply; give its groups rules of "
                     "their own."
                 ) from error
+        for name, found in self.found.items():
+            for leaf in leaves(found):
+                if isinstance(leaf, Call) and leaf.rule not in self.found:
+                    raise InvalidRequest(
+                        f"The rule {name!r} uses the template {leaf.rule!r}{_place(self.text, leaf.rule)} without its "
+                        "arguments. Give them in braces."
+                    )
         return self.found
 
     def expression(self, tree: Any, arguments: Mapping[str, Expression]) -> Expression:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from guided_dlm.automata.regex import regex_subsets
 from guided_dlm.errors import AutomatonTooLarge, UnsupportedPattern, shorten
 
 MAX_TERMINAL_STATES = 40_000
+_FLAGS = re.compile(r"\(\?([a-zA-Z]+)\)")
+# A named group, and what may look like one: an escape, a class.
+_NAMED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?P<\w+>", re.DOTALL)
 EMPTY_PARTITION = Partition((0, 0xD800, 0xE000), (0, -1, 0))
 
 
@@ -65,12 +69,22 @@ def merged(terminals: Iterable[Terminal], separator: str | None) -> list[Termina
     lazy = [terminal for terminal in terminals if terminal.lazy]
     eager = sorted((terminal for terminal in terminals if not terminal.lazy), key=lambda item: item.pattern)
     if len(eager) > 1:
-        joined = "|".join(f"(?:{terminal.pattern})" for terminal in eager)
+        joined = "|".join(f"(?:{_part(terminal.pattern)})" for terminal in eager)
         eager = [Terminal(joined, shorten(" or ".join(terminal.name for terminal in eager)))]
     together = [*eager, *lazy]
     if separator is not None:
-        together = [Terminal(f"(?:{separator})(?:{item.pattern})", item.name) for item in together]
+        together = [Terminal(f"(?:{_part(separator)})(?:{_part(item.pattern)})", item.name) for item in together]
     return together
+
+
+def _part(pattern: str) -> str:
+    """Return a pattern that may stand inside another: its leading flags for it alone, its groups without names."""
+    flags = _FLAGS.match(pattern)
+    body = _NAMED.sub(lambda found: "(" if found[0].startswith("(?P<") else found[0], pattern)
+    if flags is None:
+        return body
+    end = "\n" if "x" in flags[1] else ""  # after a comment that runs to the end
+    return f"(?{flags[1]}:{body[flags.end() :]}{end})"
 
 
 class Alphabet(NamedTuple):

@@ -38,7 +38,9 @@ class CompiledSchema:
 
 
 def check_whitespace(whitespace: str) -> None:
-    """Refuse what `space_between` refuses."""
+    """Refuse what is no text, and what `space_between` refuses."""
+    if not isinstance(whitespace, str):
+        raise InvalidRequest(f'whitespace={whitespace!r}: give "flexible", "compact", or a pattern.')
     space_between(whitespace)
 
 
@@ -75,6 +77,16 @@ def compile_schema(
         Infeasible: the schema has no instance, or none within the depth.
         AutomatonTooLarge: more states are needed than fit; the message says what takes them.
     """
+    try:
+        return _compile(schema, whitespace, any_order, depth, escapes)
+    except RecursionError as error:
+        raise AutomatonTooLarge(
+            "$: the schema nests, or refers from definition to definition, in more levels than can be followed. Lower "
+            "depth=, or make the chain of $ref, the constant or the nesting shorter."
+        ) from error
+
+
+def _compile(schema: Any, whitespace: str, any_order: bool, depth: int | None, escapes: str | None) -> CompiledSchema:
     document = Document(schema)
     normaliser = Normaliser(document)
     graph = Graph(normaliser, normaliser.schema(schema))

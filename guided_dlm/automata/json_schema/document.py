@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
@@ -27,6 +28,8 @@ DRAFTS: tuple[Any, ...] = (
     validators.Draft4Validator,
 )
 MAX_DEPTH = 150
+# What asserts something in 2020-12 beside another keyword, or by another one that uses it.
+_ASSISTING = frozenset({"minContains", "maxContains", "then", "else", "$anchor", "$dynamicAnchor", "$id"})
 
 
 class Place(NamedTuple):
@@ -71,6 +74,8 @@ class Document:
         self.places: dict[int, Place] = {}
         self.resources: dict[str, Any] = {}
         self.kept: list[Any] = []
+        self.dynamic: Counter[str] = Counter()
+        self.embedded = 0  # resources inside the root one
         self.id_word = "id" if self.validator is validators.Draft4Validator else "$id"
         self.register(schema, Place("$", ""))
         self.resources[""] = schema
@@ -88,9 +93,12 @@ class Document:
             base = urljoin(place.base, name)
             self.resources.setdefault(base.rstrip("#"), schema)
             place = place._replace(base=base if not name.startswith("#") else place.base)
+            self.embedded += schema is not self.root and not name.startswith("#")
         for word in ("$anchor", "$dynamicAnchor"):
             if isinstance(schema.get(word), str):
                 self.resources.setdefault(urldefrag(place.base)[0] + "#" + schema[word], schema)
+        if isinstance(schema.get("$dynamicAnchor"), str):
+            self.dynamic[schema["$dynamicAnchor"]] += 1
         self.places[id(schema)] = place
         for keys, value in subschemas(schema):
             path = place.path
@@ -133,13 +141,28 @@ class Document:
             base = ""
         return self._pointer(self.resources[base], base, fragment, reference, place)
 
+    def resolve_dynamic(self, word: str, reference: str, place: Place) -> Any:
+        """Return the schema that `$dynamicRef` or `$recursiveRef` means, where it means the same from everywhere.
+
+        Raises:
+            UnsupportedSchema: what it means depends on who refers here.
+        """
+        fragment = urldefrag(reference)[1] if isinstance(reference, str) else ""
+        named = bool(fragment) and not fragment.startswith("/")
+        if (word == "$recursiveRef" and self.embedded) or (named and self.dynamic[fragment] != 1):
+            raise UnsupportedSchema(
+                f"{step(place.path, word)}: {reference!r} may mean several schemas, depending on where validation came "
+                "from, which is not supported; use $ref, or give one schema only that $dynamicAnchor."
+            )
+        return self.resolve(reference, place)
+
     def _pointer(self, found: Any, base: str, fragment: str, reference: str, place: Place) -> Any:
         path = self.place(found).path
         if fragment and not fragment.startswith("/"):
             found = None
         for part in unquote(fragment).split("/")[1:] if found is not None else ():
             part = part.replace("~1", "/").replace("~0", "~")
-            key = int(part) if isinstance(found, list) and part.isdigit() else part
+            key = int(part) if isinstance(found, list) and re.fullmatch("[0-9]{1,9}", part) else part
             try:
                 found = found[key]
             except (KeyError, IndexError, TypeError):
@@ -156,6 +179,8 @@ class Document:
 def validator_of(schema: Any) -> Any:
     """Return the jsonschema class of a schema's draft: what `$schema` says, else the newest that it is valid in.
 
+    An older draft is only taken for a schema that does not say so if it overlooks nothing that 2020-12 asserts.
+
     Raises:
         InvalidRequest: it is valid in none; the message is about the newest.
     """
@@ -163,17 +188,41 @@ def validator_of(schema: Any) -> Any:
         raise InvalidRequest(f"$: a schema is an object, true or false; got a {type(schema).__name__}.")
     _refuse_depth(schema)
     declared = isinstance(schema, dict) and "$schema" in schema
+    if isinstance(schema, dict) and not isinstance(schema.get("$schema", ""), str):
+        raise InvalidRequest(f"$.$schema: {schema['$schema']!r:.60} is not a text; give the URI of a draft.")
     candidates = (validators.validator_for(schema, default=DRAFTS[0]),) if declared else DRAFTS
     if candidates[0] not in DRAFTS:
         raise UnsupportedSchema(
             f"$.$schema: {candidates[0].__name__} is not supported; use draft 4, 6, 7, 2019-09 or 2020-12."
         )
     for validator in candidates:
-        if plausible(schema, validator) or validator(validator.META_SCHEMA).is_valid(schema):
+        valid = plausible(schema, validator) or validator(validator.META_SCHEMA).is_valid(schema)
+        if valid and (validator is candidates[0] or not _overlooks(validator, schema)):
             return validator
     error = best_match(candidates[0](candidates[0].META_SCHEMA).iter_errors(schema))
     assert error is not None
     raise InvalidRequest(f"{error.json_path}: {shorten(error.message, 120)} This is no valid schema; correct it.")
+
+
+def _overlooks(validator: Any, schema: Any) -> bool:
+    """Say whether an older draft ignores a keyword, anywhere in a schema, that means something in 2020-12."""
+    newest = frozenset(DRAFTS[0].VALIDATORS) | _ASSISTING
+    known = frozenset(validator.VALIDATORS)
+    if "contains" in known and "unevaluatedItems" in known:
+        known |= {"minContains", "maxContains", "$anchor"}
+    if "if" in known:
+        known |= {"then", "else"}
+    known |= {"exclusiveMinimum", "exclusiveMaximum"} if validator is validators.Draft4Validator else {"$id"}
+    alone = "unevaluatedItems" not in known  # up to draft 7, a $ref is all that counts of its schema
+    waiting = [schema]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            words = newest.intersection(found)
+            if words - known or (alone and "$ref" in found and len(words) > 1):
+                return True
+            waiting += [inner for _, inner in subschemas(found)]
+    return False
 
 
 def _refuse_depth(schema: Any) -> None:

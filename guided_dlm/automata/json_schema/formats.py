@@ -109,7 +109,6 @@ _PATTERNS = {
     "time": rf"{_TIME}(\.[0-9]+)?{_ZONE}",
     "duration": _duration(),
     "ipv4": _IPV4,
-    "ip-address": _IPV4,
     "ipv6": _ipv6(),
     "uuid": rf"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}",
     "uri": _uri(True),

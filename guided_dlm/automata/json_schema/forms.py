@@ -233,7 +233,7 @@ def tidy_object(shape: ObjectShape) -> list[ObjectShape]:
         return []
     high = shape.high
     if high is not None and high == 0:
-        return [ObjectShape()] if not shape.some else []
+        return [ObjectShape()] if not shape.some and low == 0 else []
     if high is not None and not shape.extras and high >= possible:
         high = None
     return [ObjectShape(shape.names, shape.extras, low, high, shape.some)]

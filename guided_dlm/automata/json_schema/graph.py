@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from guided_dlm.automata.json_schema.forms import ArrayShape, Form, ObjectShape
 from guided_dlm.automata.json_schema.normal import Normaliser
@@ -151,8 +151,7 @@ class Graph:
             items.append(self.normaliser.both(shape.prefix[start] if start < len(shape.prefix) else shape.rest, value))
         return items
 
-    def _object_need(self, shape: ObjectShape, through: object) -> int:
-        assert callable(through)
+    def _object_need(self, shape: ObjectShape, through: Callable[[int], int]) -> int:
         needed = [through(n.value) for n in shape.names if n.required]
         for demand in shape.some:
             needed.append(

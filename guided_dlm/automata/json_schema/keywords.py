@@ -239,7 +239,12 @@ def _extras(schema: dict[str, Any], n: Normaliser) -> tuple[Extra, ...]:
         texts = search(pattern)
         split = []
         for names, expression, matched in parts:
-            inside, outside = names & texts, names - texts
+            n.count(10)
+            inside = names & texts
+            if inside.wide.is_empty():
+                split.append((names, expression, matched))
+                continue
+            outside = names - texts
             if not inside.is_empty():
                 split.append((inside, n.both(expression, n.schema(value)), True))
             if not outside.is_empty():

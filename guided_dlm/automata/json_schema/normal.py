@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 from guided_dlm.automata.json_schema import forms
 from guided_dlm.automata.json_schema.document import Document, Place, step
 from guided_dlm.automata.json_schema.forms import FALSE, TRUE, Form, everything, nothing
 from guided_dlm.automata.json_schema.keywords import own_form, refuse_unknown
-from guided_dlm.errors import GuidedError, UnsupportedSchema
+from guided_dlm.errors import AutomatonTooLarge, GuidedError, UnsupportedSchema
 
+MAX_WORK = 1_000_000
 # Keywords that say nothing about a value beside $ref.
 _ANNOTATIONS = frozenset(
     {"$ref", "$defs", "definitions", "$schema", "$comment", "title", "description", "default", "examples", "deprecated"}
@@ -29,6 +31,9 @@ class Normaliser:
         self.of_node: dict[int, Form] = {}
         self.open: list[int] = []
         self.inhabited: dict[int, bool] = {TRUE: True, FALSE: False}
+        self.asked: set[int] = set()
+        self.denied: set[int] = set()
+        self.work = 0
 
     def intern(self, kind: str, key: Any) -> int:
         """Return the number of an expression."""
@@ -36,6 +41,19 @@ class Normaliser:
         if found == len(self.kinds):
             self.kinds.append((kind, key))
         return found
+
+    def count(self, work: int) -> None:
+        """Count combinations of subschemas, so that those that multiply end in time.
+
+        Raises:
+            AutomatonTooLarge: there were too many.
+        """
+        self.work += work
+        if self.work > MAX_WORK:
+            raise AutomatonTooLarge(
+                f"Combining the subschemas takes more than {MAX_WORK} steps. oneOf, not, if and allOf over references "
+                "to one another multiply most; use anyOf where the alternatives exclude one another anyway."
+            )
 
     def schema(self, schema: Any) -> int:
         """Return the expression of a subschema."""
@@ -53,6 +71,7 @@ class Normaliser:
 
     def both(self, left: int, right: int) -> int:
         """Return the expression of the values of both."""
+        self.count(1)
         if left == right or right == TRUE:
             return left
         if left == TRUE:
@@ -61,6 +80,7 @@ class Normaliser:
             return FALSE
         parts = [p for e in (left, right) for p in (self.kinds[e][1] if self.kinds[e][0] == "and" else (e,))]
         parts = list(dict.fromkeys(parts))
+        self.count(len(parts))
         if any(self.kinds[p][0] == "not" and self.kinds[p][1] in parts for p in parts):
             return FALSE
         return parts[0] if len(parts) == 1 else self.intern("and", tuple(parts))
@@ -128,9 +148,12 @@ class Normaliser:
             return self.node(self.document.resolve(schema["$ref"], place))
         refuse_unknown(schema, place, active)
         found = own_form(schema, place, self)
-        for word in ("$ref", "$dynamicRef", "$recursiveRef"):
+        if "$ref" in schema:
+            found = forms.both(found, self.node(self.document.resolve(schema["$ref"], place)), self)
+        for word in ("$dynamicRef", "$recursiveRef"):
             if word in schema and word in active:
-                found = forms.both(found, self.node(self.document.resolve(schema[word], place)), self)
+                target = self.document.resolve_dynamic(word, schema[word], place)
+                found = forms.both(found, self.node(target), self)
         for branch in schema.get("allOf", ()):
             found = forms.both(found, self.node(branch), self)
         if "anyOf" in schema:
@@ -148,10 +171,11 @@ class Normaliser:
         branches = [self.node(branch) for branch in schemas]
         alone = [forms.both(outer, branch, self) for branch in branches]
         found = nothing()
-        overlaps = [
-            [j for j in range(len(alone)) if j != i and self._meet(alone[min(i, j)], alone[max(i, j)])]
-            for i in range(len(alone))
-        ]
+        overlaps: list[list[int]] = [[] for _ in alone]
+        for i, j in combinations(range(len(alone)), 2):
+            if self._meet(alone[i], alone[j]):
+                overlaps[i].append(j)
+                overlaps[j].append(i)
         for i, form in enumerate(alone):
             for j in overlaps[i]:
                 form = forms.both(form, forms.invert(branches[j], self), self)
@@ -164,6 +188,8 @@ class Normaliser:
             return True
         if not (left.numbers & right.numbers).is_empty() or not (left.strings.wide & right.strings.wide).is_empty():
             return True
+        if not (left.arrays and right.arrays) and not (left.objects and right.objects):
+            return False
         shared = Form(frozenset(), nothing().numbers, nothing().strings, left.arrays, left.objects)
         return self.has_value(forms.both(shared, right, self))
 
@@ -203,8 +229,7 @@ class Normaliser:
         return any(self._array_has(s) for s in form.arrays) or any(self._object_has(s) for s in form.objects)
 
     def _array_has(self, shape: forms.ArrayShape) -> bool:
-        size = max(shape.low, len(shape.prefix[: shape.low]))
-        items = [*shape.prefix[:size], *([shape.rest] if size > len(shape.prefix) else [])]
+        items = [*shape.prefix[: shape.low], *([shape.rest] if shape.low > len(shape.prefix) else [])]
         for start, value in shape.some:
             items.append(self.both(shape.prefix[start] if start < len(shape.prefix) else shape.rest, value))
         return all(map(self.is_inhabited, items))
@@ -214,16 +239,21 @@ class Normaliser:
 
     def is_inhabited(self, expression: int) -> bool:
         """Say whether an expression has a value; what is being asked already counts as having none, being smaller."""
-        if expression not in self.inhabited:
-            self.inhabited[expression] = False
-            answer = self.has_value(self.form(expression))
-            if answer:
-                self.inhabited[expression] = True
-            else:
-                # It may have leant on an open question, so only the outermost no is kept.
-                del self.inhabited[expression]
-                return False
-        return self.inhabited[expression]
+        if expression in self.inhabited or expression in self.denied or expression in self.asked:
+            return self.inhabited.get(expression, False)
+        self.asked.add(expression)
+        answer = self.has_value(self.form(expression))
+        self.asked.remove(expression)
+        if answer:
+            # Every no so far may have leant on this one, which was taken for a no while it was open.
+            self.denied.clear()
+            self.inhabited[expression] = True
+        else:
+            self.denied.add(expression)
+        if not self.asked:
+            self.inhabited |= dict.fromkeys(self.denied, False)
+            self.denied.clear()
+        return answer
 
 
 def placed(error: GuidedError, path: str) -> GuidedError:

@@ -29,19 +29,26 @@ class Numbers:
         """Bring an automaton over the symbols 0-9 . - into normal form."""
         self.dfa = normal_form(dfa, drop_dead=False)
         self.digest = (self.dfa.table.tobytes(), self.dfa.accepting.tobytes(), self.dfa.column_of.tobytes())
+        self._hash, self._empty = hash(self.digest), not bool(self.dfa.accepting.any())
 
     def is_empty(self) -> bool:
         """Say whether there is no number in the set."""
-        return not bool(self.dfa.accepting.any())
+        return self._empty
 
     def __and__(self, other: Numbers) -> Numbers:
         """Return the intersection."""
         if self is every_number() or other is every_number():
             return other if self is every_number() else self
-        return self._combine(other, "both")
+        for one in (self, other):
+            if one.is_empty():
+                return one
+        return self if self == other else self._combine(other, "both")
 
     def __or__(self, other: Numbers) -> Numbers:
         """Return the union."""
+        for one, two in ((self, other), (other, self)):
+            if one.is_empty():
+                return two
         return self if self == other else self._combine(other, "either")
 
     def __invert__(self) -> Numbers:
@@ -49,7 +56,7 @@ class Numbers:
         return every_number()._combine(self, "left")
 
     def _combine(self, other: Numbers, keep: Keep) -> Numbers:
-        return Numbers(product(self.dfa, other.dfa, keep, MAX_STATES))
+        return _combined(self, other, keep)
 
     def texts(self) -> Dfa:
         """Return the automaton of the texts that are written, over bytes."""
@@ -65,7 +72,12 @@ class Numbers:
 
     def __hash__(self) -> int:
         """Hash the set."""
-        return hash(self.digest)
+        return self._hash
+
+
+@lru_cache(maxsize=4096)
+def _combined(left: Numbers, right: Numbers, keep: Keep) -> Numbers:
+    return Numbers(product(left.dfa, right.dfa, keep, MAX_STATES))
 
 
 def _symbols_of(pattern: str) -> Dfa:
@@ -209,18 +221,15 @@ def multiples(step_size: Decimal) -> Numbers:
     return _explore((0, -1), step, accepts)
 
 
-@lru_cache(maxsize=256)
-def _constant(value: Decimal) -> Numbers:
-    return compare(value, False, False) & compare(value, True, False)
-
-
 def constants(values: Iterable[Decimal]) -> Numbers:
     """Return a finite set of numbers."""
-    wanted = sorted({value + 0 if value else Decimal(0) for value in values})
+    return _listed(tuple(sorted({value if value else Decimal(0) for value in values})))
+
+
+@lru_cache(maxsize=1024)
+def _listed(wanted: tuple[Decimal, ...]) -> Numbers:
     if not wanted:
         return no_number()
-    if len(wanted) == 1:
-        return _constant(wanted[0])
     children: list[dict[str, int]] = [{}]
     ends: dict[int, int] = {}
     for value in wanted:

@@ -9,18 +9,31 @@ from typing import Any
 
 from guided_dlm.automata.codepoints import CodepointSet
 from guided_dlm.automata.json_schema.texts import Texts, regex
-from guided_dlm.errors import UnsupportedPattern
+from guided_dlm.errors import AutomatonTooLarge, UnsupportedPattern
 
 # Python's own parser, as in `guided_dlm.automata.regex`.
 _parser: Any = importlib.import_module("re._parser")
 
 _TOKEN = re.compile(
-    r"\\u\{(?P<long>[0-9A-Fa-f]+)\}|\\u(?P<unit>[0-9A-Fa-f]{4})|\\c(?P<control>[A-Za-z])|\\(?P<category>[dDwWsS])"
-    r"|(?P<property>\\[pP]\{[^}]*\})|(?P<named>\\k<)|(?P<group>\(\?<(?![=!]))|\\(?P<other>.)|(?P<plain>.)",
+    r"\\u\{(?P<long>[0-9A-Fa-f]+)\}|\\u(?P<unit>[0-9A-Fa-f]{4})|\\x(?P<byte>[0-9A-Fa-f]{2})|\\c(?P<control>[A-Za-z])"
+    r"|\\(?P<category>[dDwWsS])|(?P<property>\\[pP]\{[^}]*\})|(?P<named>\\k<)|(?P<group>\(\?<(?![=!]))"
+    r"|(?P<flags>\(\?(?!i:)[A-Za-z]*-?[A-Za-z]+[:)])|(?P<upto>\{,[0-9]+\})|(?P<octal>\\0[0-9])|\\(?P<other>.)"
+    r"|(?P<plain>.)",
     re.DOTALL,
 )
 # What Python's `re` reads as ECMA does after a backslash.
-_SAME = frozenset("bBfnrtv0123456789")
+_SAME = frozenset("bBfnrtv0")
+# What one of the two does not read, and what the other makes of it is not what was meant.
+_REFUSED = {
+    "property": "Python's re does not read it; list the characters",
+    "named": "a reference to a group is not regular; write the group out",
+    "flags": "ECMA 262 and Python do not share this flag; write the characters out",
+    "upto": "ECMA 262 and Python read it differently; write {0,n}",
+    "octal": r"ECMA 262 and Python read it differently; write \x00 to \xff",
+    "range": r"a class such as \d is no end of a range; put the - last",
+    "empty": "ECMA 262 and Python read a class that starts with ] differently; write \\]",
+    "other": r"ECMA 262 and Python do not read it alike; write the character itself, or \u and four digits",
+}
 _ANY = r"\x00-\U0010ffff"
 
 
@@ -59,6 +72,8 @@ class _Reader:
         self.bracket: str | None = None  # "[" or "[^" while inside one
         self.seen: set[str] = set()
         self.first = 0
+        self.dash = False  # whether a range may be waiting for its end
+        self.empty = False
 
     def read(self) -> str:
         for match in _TOKEN.finditer(self.pattern):
@@ -66,23 +81,42 @@ class _Reader:
             self.token(kind, match[kind], match.start())
         return "".join(self.out)
 
+    def refuse(self, reason: str, value: str) -> None:
+        raise UnsupportedPattern(f"The pattern {self.pattern!r} uses {value}: {_REFUSED[reason]}.")
+
     def token(self, kind: str, value: str, at: int) -> None:
-        if kind in ("long", "unit"):
+        dashed, self.dash = self.dash, kind == "plain" and value == "-" and self.bracket is not None and at > self.first
+        if kind in ("long", "unit", "byte"):
             self.out.append(rf"\U{int(value, 16):08x}")
         elif kind == "control":
             self.out.append(rf"\x{ord(value) % 32:02x}")
         elif kind == "category":
+            after = self.pattern[at + 2 : at + 4]
+            if self.bracket is not None and (dashed or (after[:1] == "-" and after != "-]")):
+                self.refuse("range", f"\\{value}")
             self.category(value)
-        elif kind in ("property", "named"):
-            raise UnsupportedPattern(f"The pattern {self.pattern!r} uses {value}, which Python's re does not read.")
+        elif self.bracket is not None and kind in ("flags", "upto", "group"):
+            for offset, character in enumerate(value):
+                self.inside(character, at + offset)
+        elif kind in _REFUSED and kind != "other":
+            self.refuse(kind, value)
         elif kind == "group":
             self.out.append("(?P<")
         elif kind == "other":
-            self.out.append("\\" + value if value in _SAME or not value.isalnum() else value)
+            self.other(value)
         elif self.bracket is None:
             self.outside(value, at)
         else:
-            self.inside(value, at)
+            self.inside(value, at, dashed)
+
+    def other(self, value: str) -> None:
+        """Read a backslash before what is no escape of several characters."""
+        if value in _SAME and not (value == "B" and self.bracket is not None):
+            self.out.append("\\" + value)
+        elif value.isascii() and value.isalnum():
+            self.refuse("other", f"\\{value}")
+        else:
+            self.out.append(value if value.isalnum() else "\\" + value)
 
     def category(self, letter: str) -> None:
         narrow, wide = _categories()[letter]
@@ -105,18 +139,22 @@ class _Reader:
         else:
             self.out.append(value)
 
-    def inside(self, value: str, at: int) -> None:
+    def inside(self, value: str, at: int, dashed: bool = False) -> None:
         if at < self.first:  # the ^ of a negated class
             return
         if value == "]" and at == self.first:  # ECMA: [] is nothing, [^] is anything
             opened = self.out.pop()
+            self.empty = True
             self.out.append(f"[{_ANY}]" if opened == "[^" else f"[^{_ANY}]")
             self.bracket = None
         elif value == "]":
             self.out.append(value)
             self.bracket = None
         else:
-            self.out.append("\\" + value if value in "[&~|" else value)
+            # A dash at the start, or as the end of a range, is one that Python's parser takes for a set difference.
+            self.out.append(
+                "\\" + value if value in "[&~|" or (value == "-" and (dashed or at == self.first)) else value
+            )
 
 
 def translate(pattern: str, wide: bool = False) -> str:
@@ -125,7 +163,20 @@ def translate(pattern: str, wide: bool = False) -> str:
     Raises:
         UnsupportedPattern: a construct has no common reading.
     """
-    return _Reader(pattern, wide).read()
+    reader = _Reader(pattern, wide)
+    found = reader.read()
+    if reader.empty and is_python(pattern):
+        reader.refuse("empty", "[] or [^]")
+    return found
+
+
+def is_python(pattern: str) -> bool:
+    """Say whether Python's `re` reads a pattern as it stands."""
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=1024)
@@ -140,9 +191,33 @@ def search(pattern: str) -> Texts:
     try:
         re.compile(narrow)
     except (re.error, RecursionError, OverflowError) as error:
-        raise UnsupportedPattern(f"The pattern {pattern!r} does not parse: {error}.") from error
-    found = regex(_whole(narrow))
-    return found if narrow == wide else found.widened(lambda: regex(_whole(wide)))
+        reason = error.msg if isinstance(error, re.error) else str(error)  # a position would be that of the rewritten
+        raise UnsupportedPattern(f"The pattern {pattern!r} does not parse: {reason}.") from error
+    word = _word(narrow)
+    if word is not None:
+        return Texts.of([word]).widened(lambda: Texts.of([word, word + "\n"]))
+    found = _regex(narrow, pattern)
+    return found if narrow == wide else found.widened(lambda: _regex(wide, pattern))
+
+
+def _regex(rewritten: str, pattern: str) -> Texts:
+    """Return the texts in which a rewritten pattern is found; errors show the pattern as it was written."""
+    whole = _whole(rewritten)
+    try:
+        return regex(whole)
+    except (UnsupportedPattern, AutomatonTooLarge) as error:
+        message = str(error).replace(repr(whole), repr(pattern))
+        raise type(error)(re.sub(r" at position \d+", "", message)) from error
+
+
+def _word(pattern: str) -> str | None:
+    """Return the one text that a rewritten pattern is found in, None where there may be others."""
+    tree = [(str(name), argument) for name, argument in _parser.parse(pattern)]
+    if len(tree) < 2 or (tree[0][0], str(tree[0][1])) != ("AT", "AT_BEGINNING"):
+        return None
+    if (tree[-1][0], str(tree[-1][1])) != ("AT", "AT_END_STRING") or any(name != "LITERAL" for name, _ in tree[1:-1]):
+        return None
+    return "".join(chr(character) for _, character in tree[1:-1])
 
 
 def _whole(pattern: str) -> str:

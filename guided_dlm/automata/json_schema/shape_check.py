@@ -66,11 +66,9 @@ _SINGLE = ("additionalProperties", "additionalItems", "not", "if", "then", "else
 
 def plausible(schema: Any, validator: Any) -> bool:
     """Say whether a schema is certainly valid in a draft; False only means that the metaschema has to be asked."""
-    return _plausible(schema, validator is validators.Draft4Validator, _list_items(validator), 0)
-
-
-def _list_items(validator: Any) -> bool:
-    return validator is not validators.Draft202012Validator
+    return _plausible(
+        schema, validator is validators.Draft4Validator, validator is not validators.Draft202012Validator, 0
+    )
 
 
 def _plausible(schema: Any, fourth: bool, list_items: bool, depth: int) -> bool:
@@ -89,8 +87,6 @@ def _plausible(schema: Any, fourth: bool, list_items: bool, depth: int) -> bool:
         if key in ("$ref", "$id", "id", "$schema", "$comment") and not isinstance(value, str):
             return False
     if fourth and not {"exclusiveMinimum", "exclusiveMaximum"}.isdisjoint(schema):
-        if not all(isinstance(schema.get(k, True), bool) for k in ("exclusiveMinimum", "exclusiveMaximum")):
-            return False
         return False  # draft 4 asks for the bound beside it
     return _children(schema, fourth, list_items, depth + 1)
 

@@ -69,12 +69,6 @@ class ByteTable:
         if row:
             self.rows[state, list(row)] = list(row.values())
 
-    def place(self, rows: Table) -> int:
-        """Add a block of states whose cells are already state numbers."""
-        base = self.allocate(rows.shape[0])
-        self.rows[base : base + rows.shape[0]] = rows
-        return base
-
     def literal(self, data: bytes, then: int) -> int:
         """Return the state that reads these bytes, then goes on as `then`."""
         for byte in reversed(data):

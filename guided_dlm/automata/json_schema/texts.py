@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from guided_dlm.automata.codepoints import LIMIT, SURROGATES, CodepointSet, Partition
+from guided_dlm.automata.codepoints import LIMIT, SURROGATES, Partition
 from guided_dlm.automata.dfa import DEAD, Dfa, IntArray, Mask, Table, normal_form
 from guided_dlm.automata.product import Keep, product
 from guided_dlm.automata.regex import regex_subsets
@@ -242,10 +242,3 @@ def length(low: int, high: int | None) -> Texts:
     accepting = np.arange(last + 1) >= low
     dfa = Dfa(following[:, None], accepting, np.array([0, -1, 0]))
     return Texts(dfa, np.array([0, *SURROGATES]), minimal=True)
-
-
-def characters(members: CodepointSet) -> Texts:
-    """Return the strings, of any length, whose characters are all in a set."""
-    starts = np.unique(np.array([0, *SURROGATES, *(b for b in members.bounds if b < LIMIT)]))
-    labels = np.where(members.members(starts), 0, -1)
-    return Texts(Dfa(np.zeros((1, 1), dtype=np.int32), np.ones(1, dtype=bool), labels), starts)

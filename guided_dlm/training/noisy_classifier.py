@@ -127,5 +127,5 @@ def _config(recipe: ClassifierRecipe, tokenizer: Any, canvas: int, labels: list[
         vocab_size=len(tokenizer), hidden_size=recipe.hidden_size, num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads, intermediate_size=4 * recipe.hidden_size, max_position_embeddings=canvas + 2,
         id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)},
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip

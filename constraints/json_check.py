@@ -18,8 +18,7 @@ from typing import Any
 from jsonschema import FormatChecker, validators
 from jsonschema.exceptions import ValidationError
 
-from guided_dlm.automata.json_schema.document import subschemas, validator_of
-from guided_dlm.automata.json_schema.patterns import is_python, translate
+from guided_dlm.automata.json_schema import is_python, subschemas, translate, validator_of
 from guided_dlm.errors import UnsupportedPattern, UnsupportedSchema
 
 MAX_NESTING = 50

@@ -54,7 +54,7 @@ def wishes(folder: Path, value: str, strengths: list[float]) -> dict[str, tuple[
     return found
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--judge", required=True)
@@ -66,7 +66,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--train", type=int, default=8000, help="lines for the guide, and as many for the judge")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     lines = labelled(arguments.data, arguments.slot)
     # Texts of one record stand together, so that the halves have different records.
     half = len(lines) // 2

@@ -53,6 +53,7 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Sna
             automata=automaton,
             start_B=state_B,
             terminal_S=feasible_RS[length - here.stop],
+            contrast=None if plan.contrast is None else plan.contrast.after(written),
             randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
         )
         tokens_BW = sample(part, block, observe)

@@ -42,6 +42,12 @@ class Contrast:
         """Return the canvas with its condition taken away."""
         return replace(canvas, prompt_BP=self.prompt_BP, visible_BP=self.visible_BP)
 
+    def after(self, written_BL: Tensor) -> Contrast:
+        """Return the contrast for the block after these tokens: they are no condition, so both halves see them."""
+        seen_BL = torch.ones_like(written_BL, dtype=torch.bool)
+        prompt_BP = torch.cat([self.prompt_BP, written_BL], dim=1)
+        return replace(self, prompt_BP=prompt_BP, visible_BP=torch.cat([self.visible_BP, seen_BL], dim=1))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:

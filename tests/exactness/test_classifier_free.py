@@ -115,6 +115,22 @@ def test_the_prompt_is_masked_or_replaced_in_the_unconditional_half(monkeypatch:
     assert seen[-1].tolist() == seen[-2].flip(0).tolist()
 
 
+def test_both_halves_see_the_blocks_that_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = transformer()
+    seen: list[list[int]] = []
+    real = TransformerDenoiser.__call__
+
+    def spy(self: Any, canvas: Any, t: float, carry: Any = None) -> Any:
+        seen.append(canvas.prompt_BP[0].tolist())
+        return real(self, canvas, t, carry)
+
+    monkeypatch.setattr(TransformerDenoiser, "__call__", spy)
+    out = GuidedPipeline(denoiser)("the mill", steps=1, guidance_scale=2.0, block_length=3, max_new_tokens=9)
+    ids, written = denoiser.vocabulary.encode("the mill"), out.tokens[0].tolist()
+    mask = [denoiser.vocabulary.mask_id] * len(ids)
+    assert seen == [half + written[:begin] for begin in (0, 3, 6) for half in (ids, mask)]
+
+
 def test_what_it_needs_is_said() -> None:
     with pytest.raises(InvalidRequest, match="there is no prompt"):
         pipeline()(steps=2, guidance_scale=2.0)

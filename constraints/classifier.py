@@ -25,6 +25,7 @@ from guided_dlm.constraint import CompileContext, Constraint, EnergyFn, Guide, S
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.registry import register
 
+_NOISY_LAYERS = (torch.nn.Dropout, torch.nn.modules.batchnorm._BatchNorm)
 METHODS = ("auto", "exact", *POINTS, "reward")
 
 
@@ -101,6 +102,10 @@ class Classifier(Constraint):
             score_texts = text_score(model, self.target, tokenizer)
             return Guide(reward=lambda texts, tokens: self.strength * score_texts(texts))
         require_shared(context.vocabulary, tokenizer, model)
+        if isinstance(self.model, str):
+            model.to(context.device)
+        elif getattr(model, "training", False) and any(isinstance(part, _NOISY_LAYERS) for part in model.modules()):
+            raise InvalidRequest(f"{self!r}: the classifier is in training mode, so it answers at random; call eval().")
         assert self.target is not None
         score = token_score(model, self.target, tokenizer)
         of_canvas = finished(score, len(context.vocabulary))
@@ -130,8 +135,13 @@ class Classifier(Constraint):
         assert self.target is not None
         vocabulary = as_vocabulary(tokenizer)
         ids = list(tokens) if tokens is not None else vocabulary.encode(text)
+        if vocabulary.eos_id is not None:
+            ids.append(vocabulary.eos_id)
+        if not ids:
+            return math.nan  # there is nothing to classify
         score = finished(token_score(model, self.target, tokenizer), len(vocabulary))
-        return float(score([text], torch.tensor([ids], dtype=torch.int64))[0])
+        place = next((value.device for value in model.parameters()), torch.device("cpu"))
+        return float(score([text], torch.tensor([ids], dtype=torch.int64, device=place))[0])
 
     def __repr__(self) -> str:
         """Name the model by its class or function."""

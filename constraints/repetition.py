@@ -62,6 +62,8 @@ class Repetition(Constraint):
 def _completed(tokens_BL: Tensor, before: int, size: int) -> Tensor:
     """Return how often each token follows, elsewhere, the `before` tokens that stand before a position, `[B, L, V]`."""
     rows, length = tokens_BL.shape
+    if before >= length:  # no such n-gram fits the canvas
+        return torch.zeros(rows, length, size, device=tokens_BL.device)
     same_BLL = (~torch.eye(length, dtype=torch.bool, device=tokens_BL.device)).expand(rows, -1, -1)
     for distance in range(1, before + 1):
         shifted_BL = torch.full_like(tokens_BL, -1)

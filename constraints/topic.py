@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -156,7 +157,8 @@ class WordPull(Constraint):
     def notes(self, context: CompileContext) -> Mapping[str, Any]:
         """Say how many words there are, and how many of them a bias reaches."""
         weights = self.word_weights()
-        reached = {w for t in context.vocabulary.tokens if (w := t.decode(errors="replace").strip().lower()) in weights}
+        pulled = np.flatnonzero(token_weights(weights, context.vocabulary))
+        reached = {context.vocabulary.tokens[i].decode().strip().lower() for i in pulled.tolist()}
         return {"words": len(weights), "single_tokens": len(reached)}
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> float:

@@ -245,13 +245,14 @@ class _Weighted(Composite):
             weight_B = self.weight(step)
             if old_bias is None or not weight_B.any():
                 return torch.zeros(1, 1, 1, device=weight_B.device)
-            return weight_B[:, None, None] * old_bias(step)
+            weight_B11 = weight_B[:, None, None]
+            return torch.where(weight_B11 == 0, 0.0, weight_B11 * old_bias(step))  # infinity times nought is nought
 
         def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
             weight_B = self.weight(step)
             if old_energy is None or not weight_B.any():
                 return 0.0 * relaxed_BLV.sum((1, 2))
-            return weight_B * old_energy(relaxed_BLV, step)
+            return torch.where(weight_B == 0, 0.0, weight_B * old_energy(relaxed_BLV, step))
 
         return replace(guide, bias=bias if old_bias else None, energy=energy if old_energy else None)
 
@@ -326,6 +327,8 @@ class During(_Weighted):
             TypeError: the operand weighs whole texts with an automaton, which works at every step or not at all.
         """
         guide = super().compile(context)
+        if guide.needs_particles:
+            raise TypeError(f"{self!r}: a reward is of finished texts, and has no time of its own. Leave out during().")
         if guide.target is not None:  # a pull for a while is no wish about the whole text, so it is not corrected
             guide = replace(guide, reward=None, target=None)
         if guide.automaton is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from guided_dlm.constraint import Constraint, Guide
-from guided_dlm.errors import InvalidRequest
+from guided_dlm.errors import GuideFailed, InvalidRequest
 
 Constraints = Constraint | Sequence[Constraint | None] | None
 Scale = float | Callable[[float], float]
@@ -35,7 +36,7 @@ def check_trace(trace: bool, blocks: bool) -> None:
 def check_rewards(compiled: Mapping[Constraint, Guide], particles: int) -> None:
     """Refuse wishes that score finished texts and nothing else, where nothing follows them."""
     for constraint, guide in compiled.items():
-        if guide.reward is not None and guide.target is None and particles == 1:
+        if guide.needs_particles and particles == 1:
             raise InvalidRequest(
                 f"{constraint!r} scores finished texts (a reward), which cannot steer a single row. Give particles=8 "
                 "or more, or an energy or bias instead."
@@ -49,12 +50,23 @@ def scale_of(guidance_scale: Scale) -> Callable[[float], float]:
         InvalidRequest: it is neither a finite number nor a function.
     """
     if callable(guidance_scale):
-        return guidance_scale
+        return partial(_scheduled, guidance_scale)
     if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, int | float):
         raise InvalidRequest(f"guidance_scale={guidance_scale!r}: give a number, or a function of progress in [0, 1).")
     if not math.isfinite(guidance_scale):
         raise InvalidRequest(f"guidance_scale={guidance_scale!r} must be finite.")
     return lambda progress: float(guidance_scale)
+
+
+def _scheduled(schedule: Callable[[float], float], progress: float) -> float:
+    where = f"guidance_scale at progress {progress:.3f}"
+    try:
+        scale = schedule(progress)
+    except Exception as error:
+        raise GuideFailed(f"{where}: it raised {type(error).__name__}: {error}") from error
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise GuideFailed(f"{where}: the schedule returned {scale!r}; return a finite number.")
+    return float(scale)
 
 
 def list_prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:

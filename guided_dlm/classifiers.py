@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,22 @@ TextScore = Callable[[Sequence[str]], Tensor]  # texts -> log p(target) [N]
 POINTS = ("relaxed", "first_order", "straight_through", "entropy_weighted")
 _SMALLEST = 1e-30
 _BATCH = 64
+_CELLS = 1 << 26  # of one-hot tokens at a time
 
 
-@lru_cache(maxsize=4)
 def load_classifier(folder: str) -> tuple[Any, Any]:
     """Return model and tokenizer of a folder that `guided-dlm train-classifier` wrote, or of a Hub id.
 
     Raises:
         InvalidRequest: there is none.
     """
+    files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
+    return _load(folder, tuple(file.stat().st_mtime_ns for file in files))
+
+
+@lru_cache(maxsize=4)
+def _load(folder: str, written: tuple[int, ...]) -> tuple[Any, Any]:
+    """Load a folder once for each time that its weights are written."""
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder).eval().requires_grad_(False)
         return model, AutoTokenizer.from_pretrained(folder)
@@ -54,6 +62,12 @@ def require_shared(vocabulary: Vocabulary, tokenizer: Any, model: Any) -> None:
         VocabularyMismatch: its tokenizer has other tokens, or its embedding another number of them.
     """
     theirs = as_vocabulary(tokenizer)
+    roles = [(v.eos_id, v.pad_id, v.mask_id) for v in (theirs, vocabulary)]
+    if theirs.tokens == vocabulary.tokens and roles[0] != roles[1]:
+        raise VocabularyMismatch(
+            f"The classifier's end, padding and mask are the ids {roles[0]}, the model's are {roles[1]}; its gradient "
+            "means nothing here."
+        )
     if theirs.tokens != vocabulary.tokens:
         different = sum(a != b for a, b in zip(theirs.tokens, vocabulary.tokens, strict=False))
         raise VocabularyMismatch(
@@ -98,8 +112,10 @@ def class_index(model: Any, target: int | str) -> int:
         InvalidRequest: there is no such class; the message lists those there are.
     """
     names = getattr(getattr(model, "config", None), "id2label", None)
-    known = [str(names[i]) for i in sorted(names)] if names else [str(c) for c in getattr(model, "classes_", ())]
-    if isinstance(target, int) and not isinstance(target, bool) and not (known and str(target) in known):
+    classes = list(getattr(model, "classes_", ()))
+    known = [str(names[i]) for i in sorted(names)] if names else [str(c) for c in classes]
+    numbered = any(not isinstance(c, str) for c in classes)  # then a number is a class and no place in the list
+    if isinstance(target, int) and not isinstance(target, bool) and not numbered and str(target) not in known:
         return target
     if str(target) not in known:
         raise InvalidRequest(f"target={target!r}: the classifier knows {known or 'its classes by number only'}.")
@@ -141,6 +157,12 @@ def point_of(method: str, relaxed_BLV: Tensor, step: Step) -> Tensor:
     return relaxed_BLV + (value_BLV - relaxed_BLV).detach()
 
 
+def onehot(tokens_NL: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Return tokens as probabilities `[N, L, V]` of this number type."""
+    zeros_NLV = torch.zeros(*tokens_NL.shape, size, dtype=dtype, device=tokens_NL.device)
+    return zeros_NLV.scatter_(-1, tokens_NL[..., None], 1.0)
+
+
 @torch.no_grad()
 def exact_bias(score: TokenScore, step: Step, top_k: int | None) -> Tensor:
     """Return log p(target | z with l set to v) - log p(target | z) `[B, L, V]` (2412.10193, eq. 11 and 12).
@@ -162,13 +184,14 @@ def exact_bias(score: TokenScore, step: Step, top_k: int | None) -> Tensor:
     row_N, place_N = open_BL.nonzero(as_tuple=True)
     row_N, place_N = row_N.repeat_interleave(count), place_N.repeat_interleave(count)
     token_N = best_BLK[open_BL].reshape(-1)
-    now_B = score(F.one_hot(tokens_BL, size).to(dtype))
+    now_B = score(onehot(tokens_BL, size, dtype))
     gain_N = torch.empty(token_N.shape, dtype=dtype, device=logits_BLV.device)
-    for begin in range(0, len(token_N), _BATCH):
-        here = slice(begin, begin + _BATCH)
+    batch = max(1, min(_BATCH, _CELLS // (tokens_BL.shape[1] * size)))
+    for begin in range(0, len(token_N), batch):
+        here = slice(begin, begin + batch)
         canvas_NL = tokens_BL[row_N[here]].clone()
         canvas_NL[torch.arange(len(canvas_NL)), place_N[here]] = token_N[here]
-        gain_N[here] = score(F.one_hot(canvas_NL, size).to(dtype)).to(dtype) - now_B[row_N[here]].to(dtype)
+        gain_N[here] = score(onehot(canvas_NL, size, dtype)).to(dtype) - now_B[row_N[here]].to(dtype)
     chosen_BLK = logits_BLV.gather(-1, best_BLK)
     gain_BLK = torch.zeros_like(chosen_BLK)
     gain_BLK[open_BL] = gain_N.reshape(-1, count)
@@ -181,7 +204,7 @@ def finished(score: TokenScore, size: int) -> RewardFn:
 
     @torch.no_grad()
     def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
-        return score(F.one_hot(tokens_NL, size).to(torch.get_default_dtype()))
+        return score(onehot(tokens_NL, size, torch.get_default_dtype()))
 
     return reward
 
@@ -219,6 +242,8 @@ def _transformers_score(model: Any, index: int, tokenizer: Any) -> TextScore:
     @torch.no_grad()
     def score(texts: Sequence[str]) -> Tensor:
         batch = tokenizer(list(texts), return_tensors="pt", padding=True, truncation=True).to(model.device)
+        if not batch["input_ids"].shape[1]:  # nothing but empty texts, and no special tokens around them
+            return torch.full((len(texts),), -float(np.log(model.config.num_labels)), dtype=torch.float64)
         return F.log_softmax(model(**batch).logits.double(), dim=-1)[:, index].cpu()
 
     return score

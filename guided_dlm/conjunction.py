@@ -28,6 +28,7 @@ def target_of(guides: list[Guide]) -> Guide | None:
     return Guide(
         bias=sum_of([guide.bias for guide in kept if guide.bias]),
         energy=sum_of([guide.energy for guide in kept if guide.energy]),
+        reward=sum_of([guide.reward for guide in kept if guide.reward]),  # what nothing proposes for
     )
 
 

@@ -109,6 +109,11 @@ class Guide:
     options: Mapping[str, TokenAutomaton] | None = None
     target: Guide | None = None
 
+    @property
+    def needs_particles(self) -> bool:
+        """Whether something in it can be followed with particles only: a reward that no bias or energy proposes for."""
+        return self.reward is not None and (self.target is None or self.target.reward is not None)
+
 
 class Constraint(ABC):
     """A wish about the text; compose with `&`, `|`, `~`, `2.0 * soft` and `soft.during(a, b)`.

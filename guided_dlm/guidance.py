@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guided_dlm.constraint import Guide, Step
-from guided_dlm.errors import InvalidRequest
+from guided_dlm.errors import GuideFailed, InvalidRequest, shorten
 
 MAX_SHIFT = 50.0  # nats; a soft guide never forbids, so that a hard constraint can always be met
 
@@ -65,7 +65,13 @@ def shift(logits_BLV: Tensor, guide: Guide, step: Step, known_BL: Tensor | None 
                     f"An energy must return one number per row, shape ({logits_BLV.shape[0]},); got "
                     f"{tuple(energy_B.shape)}."
                 )
-            (gradient_BLV,) = torch.autograd.grad(energy_B.sum(), relaxed_BLV)
+            try:
+                (gradient_BLV,) = torch.autograd.grad(energy_B.sum(), relaxed_BLV)
+            except RuntimeError as error:
+                raise GuideFailed(
+                    f"Step {step.index + 1} of {step.total}: the energies cannot be differentiated in the relaxed "
+                    f"tokens ({shorten(str(error))}). Compute them from the probabilities, not from their argmax."
+                ) from error
         total_BLV = -gradient_BLV if total_BLV is None else total_BLV - gradient_BLV
     if total_BLV is None:
         return logits_BLV

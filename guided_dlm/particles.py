@@ -139,7 +139,7 @@ def sample_particles(
         if bool((process.known(canvas) >= 0).all()):
             break
         at = Transition.of(index, plan.steps, process.schedule)
-        logits_BLV, carry = logits_of(plan, canvas, at, carry)
+        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
         cloud.add(prediction.log_z - denominator_B)
         if reward is not None and index > 0:
@@ -150,7 +150,7 @@ def sample_particles(
             carry = _select(carry, ancestor_B)
             prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
         after = advance(plan, canvas, prediction, at)
-        last = Snapshot(at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV)
+        last = Snapshot(at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV, calls=calls)
         # The model's own law has no proposals in it, nor the weights that `Ending.sequential` gives the first step.
         same = target is plan.guide and index > 0
         model_BLV = shifted_BLV if same else shifted(plan, target, canvas, at, logits_BLV)

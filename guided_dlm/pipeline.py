@@ -137,7 +137,8 @@ class GuidedPipeline:
             unconditional: a second model for it.
             batch_size: rows sampled at once; the result does not depend on it.
             block_length: write the canvas in blocks of this many positions, left to right, `steps` steps each; what
-                comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior.
+                comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior. Soft
+                guides see the block alone, and progress is that of the block.
             progress: show a progress bar.
             callback: called with a `Snapshot` after each step of each batch.
             return_trace: keep what each step did in `out.trace`.
@@ -155,7 +156,8 @@ class GuidedPipeline:
         rule = commit_rule(sampler, self.denoiser.process.selects)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
-        length = self._length(prompts, max_new_tokens)
+        negatives = self._negatives(prompts, negative_prompt, num_samples)
+        length = self._length([*prompts, *(negatives or ())], max_new_tokens)
         run = _Run(
             guides=self._compile(wishes, length, particles),
             seeds_B=row_seeds(seed, len(wishes), self.denoiser.device),
@@ -169,11 +171,10 @@ class GuidedPipeline:
             block_length=block_length,
             particles=particles,
             scale=None if guidance_scale == 1.0 else scale_of(guidance_scale),
-            negatives=self._negatives(prompts, negative_prompt, num_samples),
+            negatives=negatives,
             unconditional=unconditional or self.denoiser,
         )
-        if run.scale is not None:
-            self._check_condition(run, unconditional)
+        self._check_condition(run, unconditional)
         self._sample(run, batch_size, progress)
         return self._output(run, wishes)
 
@@ -221,7 +222,7 @@ class GuidedPipeline:
         run.options.extend([None] * len(run.guides[batch]))
 
         def observe(snapshot: Snapshot) -> None:
-            run.calls += 1
+            run.calls += snapshot.calls
             bar.update(len(run.guides[batch]))
             if snapshot.at.index == 0 and run.block_length is None and run.particles == 1:
                 run.options[batch] = option_posteriors(guides, snapshot)
@@ -267,7 +268,12 @@ class GuidedPipeline:
 
     def _check_condition(self, run: _Run, unconditional: Denoiser | None) -> None:
         """Refuse classifier-free guidance where nothing tells the two laws apart, or where they cannot be compared."""
-        if unconditional is not None:
+        if run.scale is None:
+            if unconditional is not None or run.negatives is not None:
+                raise InvalidRequest("negative_prompt and unconditional mean something with a guidance_scale only.")
+        elif unconditional is not None:
+            if not isinstance(unconditional, Denoiser):
+                raise InvalidRequest(f"unconditional={unconditional!r} is no Denoiser; give pipeline.denoiser of it.")
             if unconditional.vocabulary.fingerprint != self.denoiser.vocabulary.fingerprint:
                 raise VocabularyMismatch("unconditional=: the second model writes other tokens than the first.")
         elif run.negatives is None and not any(run.prompts):

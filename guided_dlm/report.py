@@ -66,8 +66,10 @@ def report_row(
     `tokens` are the ids of the text, without its end.
     """
     entries: dict[str, dict[str, Any]] = {}
+    held = True
     for part in conjuncts(constraint):
         entries[repr(part)] = _entry(part, text, tokens, guaranteed=part.hard)
+        held = held and (not part.hard or entries[repr(part)]["satisfied"])
         for leaf in part.leaves():
             if leaf is not part:
                 entries.setdefault(repr(leaf), _entry(leaf, text, tokens, guaranteed=False))
@@ -75,7 +77,6 @@ def report_row(
             entries[repr(part)]["posterior"] = dict(options)
     for leaf_name, found in (notes or {}).items():
         entries[leaf_name]["notes"] = dict(found)
-    held = all(entries[repr(part)]["satisfied"] for part in conjuncts(constraint) if part.hard)
     return held, entries
 
 
@@ -108,8 +109,12 @@ def assemble(
         tokens=tokens,
         satisfied=torch.tensor([held for held, _ in rows], dtype=torch.bool),
         report=[entries for _, entries in rows],
-        log_weights=torch.cat([w.log_normaliser_N.cpu() for w in weights]) if weights else torch.zeros(len(texts)),
-        effective_size=torch.cat([w.effective_size_N.cpu() for w in weights]) if weights else torch.ones(len(texts)),
+        log_weights=torch.cat([w.log_normaliser_N.cpu() for w in weights])
+        if weights
+        else torch.zeros(len(texts), dtype=torch.float64),
+        effective_size=torch.cat([w.effective_size_N.cpu() for w in weights])
+        if weights
+        else torch.ones(len(texts), dtype=torch.float64),
         truncated=torch.tensor(truncated, dtype=torch.bool),
         denoiser_calls=denoiser_calls,
         trace=trace,

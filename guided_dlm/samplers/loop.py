@@ -14,6 +14,7 @@ from guided_dlm.automata import TokenAutomaton
 from guided_dlm.canvas import Canvas
 from guided_dlm.constraint import Diagnostics, Guide, Step
 from guided_dlm.denoisers import Denoiser
+from guided_dlm.errors import GuideFailed
 from guided_dlm.guidance import Truncation, classifier_free, floor, shift
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
@@ -59,6 +60,7 @@ class Snapshot:
     prediction: Prediction
     logits_BLV: Tensor
     diagnostics: Diagnostics | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,13 +94,13 @@ class Plan:
         return self.truncation.temperature == 0
 
 
-def logits_of(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry]:
-    """Return the model's logits, contrasted with those of its unconditional half where that is asked for."""
+def logits_of(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry, int]:
+    """Return the model's logits, contrasted with the unconditional half where asked for, and the model calls."""
     logits_BLV, own = plan.denoiser(canvas, at.t, carry[0])
     if plan.contrast is None or (scale := plan.contrast.scale(at.index / at.total)) == 1.0:
-        return logits_BLV, (own, carry[1])
+        return logits_BLV, (own, carry[1]), 1
     other_BLV, other = plan.contrast.denoiser(plan.contrast.unconditional(canvas), at.t, carry[1])
-    return classifier_free(logits_BLV, other_BLV, scale), (own, other)
+    return classifier_free(logits_BLV, other_BLV, scale), (own, other), 2
 
 
 def shifted(
@@ -134,6 +136,8 @@ def predict(
     """Shift and condition one step's logits; also return the shifted logits."""
     known_BL = plan.denoiser.process.known(canvas)
     shifted_BLV = shifted(plan, plan.guide, canvas, at, logits_BLV, diagnostics)
+    if bool(torch.isnan(shifted_BLV).any()):
+        raise GuideFailed(f"The logits of step {at.index + 1} of {at.total} are NaN: look at the model and its guides.")
     log_scale_B = None
     if plan.automata is None:
         law: Factors | Posterior = Factors(shifted_BLV, known_BL)
@@ -183,7 +187,7 @@ def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
         if process.selects and bool((process.known(canvas) >= 0).all()):
             return
         at = Transition.of(index, plan.steps, process.schedule)
-        logits_BLV, carry = logits_of(plan, canvas, at, carry)
+        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
         diagnostics = Diagnostics() if plan.diagnose else None
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
         settled = settle(plan, canvas, prediction)
@@ -191,7 +195,13 @@ def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
             prediction, shifted_BLV = predict(plan, settled, at, logits_BLV)
         after = advance(plan, settled, prediction, at)
         yield Snapshot(
-            at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV, diagnostics=diagnostics
+            at=at,
+            before=canvas,
+            after=after,
+            prediction=prediction,
+            logits_BLV=shifted_BLV,
+            diagnostics=diagnostics,
+            calls=calls,
         )
         canvas = after
 

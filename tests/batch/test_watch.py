@@ -1,6 +1,7 @@
 """Guides that fail, lie or explode: the error names them and the step, and hard constraints hold regardless."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from problems import PLAIN, NoisyClassifier
 from torch import Tensor, nn
 
 from constraints import Classifier, Energy, Reward
-from guided_dlm import Constraint, GuidedPipeline, Step, Vocabulary
+from guided_dlm import CompileContext, Constraint, GuidedPipeline, Step, Vocabulary
 from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.errors import GuidedError, GuideFailed, InvalidRequest, VocabularyMismatch
 
@@ -159,3 +160,77 @@ def test_an_unknown_class_is_said_with_those_there_are() -> None:
         Classifier(Named(), "fine").check("x")
     with pytest.raises(GuideFailed, match="it raised"):
         PIPE(constraint=Reward(lambda texts: [text.nothing for text in texts]), steps=2, particles=2)  # type: ignore[attr-defined]
+
+
+def test_an_energy_of_the_argmax_cannot_be_differentiated_and_says_so() -> None:
+    class Hard(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(4, 2)
+
+        def forward(self, tokens_NLV: Tensor) -> Tensor:
+            return self.table(tokens_NLV.argmax(-1)).sum(1)
+
+    with pytest.raises(GuideFailed, match="Step 1 of 2: the energies cannot be differentiated"):
+        PIPE(constraint=Classifier(Hard(), 0, tokenizer=PLAIN), steps=2)
+
+
+def test_a_classifier_that_answers_at_random_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(12, 2))
+    with pytest.raises(InvalidRequest, match=r"training mode.*eval\(\)"):
+        PIPE(constraint=Classifier(model, 0, tokenizer=PLAIN), steps=2)
+
+
+def test_special_tokens_in_other_places_are_other_tokens() -> None:
+    tokens = (b"a", b"b", b"", b"", b"")
+    mine, theirs = Vocabulary(tokens, eos_id=2, pad_id=3, mask_id=4), Vocabulary(tokens, eos_id=4, pad_id=2, mask_id=3)
+    with pytest.raises(VocabularyMismatch, match=r"\(4, 2, 3\), the model's are \(2, 3, 4\)"):
+        Classifier(Bag(5), 0, tokenizer=theirs).compile(CompileContext(vocabulary=mine, length=4))
+
+
+def test_a_reward_beside_a_gradient_guide_still_needs_particles_and_has_no_window() -> None:
+    gradient = Classifier(NoisyClassifier(JOINT), 0, method="exact", tokenizer=PLAIN)
+    reward = Reward(lambda texts: [0.0] * len(texts))
+    with pytest.raises(InvalidRequest, match="Give particles=8"):
+        PIPE(constraint=gradient & reward, steps=2)
+    assert PIPE(constraint=gradient, steps=2).texts
+    for wish in (reward.during(0, 0.5), (gradient & reward).during(0, 0.5)):
+        with pytest.raises(TypeError, match="a reward is of finished texts"):
+            PIPE(constraint=wish, steps=2, particles=4)
+
+
+def test_infinity_outside_a_guides_window_is_nothing() -> None:
+    infinite = Energy(lambda relaxed_BLV, step: float("inf") * (1 + relaxed_BLV[..., 0].sum(-1))).during(0, 0.5)
+    out = PIPE(constraint=infinite & Pattern("(ab|c)*b?"), num_samples=20, steps=6, sampler="ancestral")
+    assert bool(out.satisfied.all())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        (lambda p: float("nan"), "returned nan"),
+        (lambda p: None, "returned None"),
+        (lambda p: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_guidance_schedule_that_fails_is_named(schedule: Callable[[float], float], reason: str) -> None:
+    second = TabularDenoiser(random_joint(4, 3, seed=9, text=[0, 1, 2]), PLAIN)
+    with pytest.raises(GuideFailed, match=f"guidance_scale at progress 0.000.*{reason}"):
+        PIPE(constraint=Pattern("a.*b"), unconditional=second, guidance_scale=schedule, steps=2)
+
+
+def test_logits_that_are_no_numbers_stop_the_run() -> None:
+    class Broken(TabularDenoiser):
+        def __call__(self, canvas: Any, t: float, carry: Any = None) -> Any:
+            logits_BLV, carry = super().__call__(canvas, t, carry)
+            return logits_BLV * float("nan"), carry
+
+    with pytest.raises(GuideFailed, match="The logits of step 1 of 2 are NaN"):
+        GuidedPipeline(Broken(JOINT, PLAIN))(constraint=Pattern("a.*b"), steps=2)
+
+
+def test_a_negative_prompt_without_guidance_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="with a guidance_scale only"):
+        PIPE(steps=2, negative_prompt="a")
+    with pytest.raises(InvalidRequest, match="is no Denoiser"):
+        PIPE(steps=2, guidance_scale=2.0, unconditional="restaurant-words")  # type: ignore[arg-type]

@@ -121,6 +121,14 @@ def test_repetition_counts_the_copies_that_a_token_would_complete(size: int) -> 
     assert not bool(bias_BLV[..., 2].any())
 
 
+def test_an_ngram_longer_than_the_canvas_repeats_nowhere() -> None:
+    vocabulary = Vocabulary.from_tokens([b"a", b""], eos_id=None, mask_id=1)
+    guide = Repetition(max_ngram=6).compile(CompileContext(vocabulary=vocabulary, length=3))
+    assert guide.bias is not None
+    known = torch.zeros(1, 3, dtype=torch.int64)
+    assert not bool(guide.bias(Step(index=0, total=1, time=1.0, tokens_BL=known, known_BL=known)).any())
+
+
 def test_repetition_scores_repeated_ngrams() -> None:
     assert Repetition(max_ngram=2).check("a b a b c") == -1.0
     assert Repetition(max_ngram=1).check("x", [1, 2, 1, 1]) == -2.0

@@ -42,7 +42,7 @@ def test_one_step_has_the_normalised_product_of_powers(scale: float, pattern: st
     law = product_law(factors / factors.sum(-1, keepdim=True), hard_N)
     out = draw(steps=1, guidance_scale=scale, constraint=wish)
     assert chi_square(counts(out.tokens, 4), law) > 1e-3
-    assert out.denoiser_calls == 1
+    assert out.denoiser_calls == 2
 
 
 def test_scale_one_is_the_conditional_model_and_asks_no_other() -> None:

@@ -158,7 +158,7 @@ def test_texts_that_end_have_their_exact_law(pattern: str | None) -> None:
 def test_one_particle_without_reward_is_the_plain_sampler() -> None:
     pipe = GuidedPipeline(TabularDenoiser(JOINT, PLAIN))
     plain = pipe(constraint=Pattern("(ab|c)*b?"), num_samples=50, steps=2)
-    assert torch.equal(plain.log_weights, torch.zeros(50))
+    assert torch.equal(plain.log_weights, torch.zeros(50).double())
     found = run(
         TabularDenoiser(JOINT, PLAIN), Guide(), 1, steps=2, groups=50, rule=Confidence(),
         automaton=ByteAutomaton.from_regex("(ab|c)*b?").lift(PLAIN),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from guided_dlm.constraint import Guide, Step
-from guided_dlm.errors import GuideFailed, InvalidRequest, shorten
+from guided_dlm.errors import GuidedError, GuideFailed, InvalidRequest, shorten
 
 MAX_SHIFT = 50.0  # nats; a soft guide never forbids, so that a hard constraint can always be met
 
@@ -67,6 +67,8 @@ def shift(logits_BLV: Tensor, guide: Guide, step: Step, known_BL: Tensor | None 
                 )
             try:
                 (gradient_BLV,) = torch.autograd.grad(energy_B.sum(), relaxed_BLV)
+            except GuidedError:
+                raise
             except RuntimeError as error:
                 raise GuideFailed(
                     f"Step {step.index + 1} of {step.total}: the energies cannot be differentiated in the relaxed "

@@ -252,7 +252,9 @@ class _Weighted(Composite):
             weight_B = self.weight(step)
             if old_energy is None or not weight_B.any():
                 return 0.0 * relaxed_BLV.sum((1, 2))
-            return torch.where(weight_B == 0, 0.0, weight_B * old_energy(relaxed_BLV, step))
+            inside_B = weight_B != 0
+            gated_BLV = torch.where(inside_B[:, None, None], relaxed_BLV, relaxed_BLV.detach())
+            return torch.where(inside_B, weight_B * old_energy(gated_BLV, step), 0.0)
 
         return replace(guide, bias=bias if old_bias else None, energy=energy if old_energy else None)
 

@@ -268,10 +268,9 @@ class GuidedPipeline:
 
     def _check_condition(self, run: _Run, unconditional: Denoiser | None) -> None:
         """Refuse classifier-free guidance where nothing tells the two laws apart, or where they cannot be compared."""
-        if run.scale is None:
-            if unconditional is not None or run.negatives is not None:
-                raise InvalidRequest("negative_prompt and unconditional mean something with a guidance_scale only.")
-        elif unconditional is not None:
+        if run.scale is None:  # 1, where the condition alone counts
+            return
+        if unconditional is not None:
             if not isinstance(unconditional, Denoiser):
                 raise InvalidRequest(f"unconditional={unconditional!r} is no Denoiser; give pipeline.denoiser of it.")
             if unconditional.vocabulary.fingerprint != self.denoiser.vocabulary.fingerprint:

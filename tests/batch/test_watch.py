@@ -229,8 +229,6 @@ def test_logits_that_are_no_numbers_stop_the_run() -> None:
         GuidedPipeline(Broken(JOINT, PLAIN))(constraint=Pattern("a.*b"), steps=2)
 
 
-def test_a_negative_prompt_without_guidance_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="with a guidance_scale only"):
-        PIPE(steps=2, negative_prompt="a")
+def test_a_model_by_name_is_no_unconditional_half() -> None:
     with pytest.raises(InvalidRequest, match="is no Denoiser"):
         PIPE(steps=2, guidance_scale=2.0, unconditional="restaurant-words")  # type: ignore[arg-type]

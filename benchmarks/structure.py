@@ -1,6 +1,6 @@
 """Exact inference beside a forward pass: one constrained step by states, classes, vocabulary, canvas and batch.
 
-    python benchmarks/structure.py --text FILE... [--rounds 5] [--quick]
+    python benchmarks/structure.py --text FILE... [--rounds 5] [--quick | --memory]
 
 A step builds the posterior, ranks all positions by confidence, and draws one canvas of which a thirty-second part is
 written, as the default sampler does in 32 steps. The denoiser is the project's transformer with random weights, 12
@@ -111,12 +111,48 @@ def measure(shape: tuple[int, int, int, int], vocabulary: Vocabulary, dtype: tor
     )
 
 
+def memory(texts: list[str]) -> None:
+    """The peak of one step by states, canvas and vocabulary, batch 1, without a denoiser."""
+    rows = []
+    for fields, size, canvas in [
+        (2, 32768, 256),
+        (16, 32768, 256),
+        (64, 32768, 256),
+        (64, 32768, 512),
+        (64, 126464, 256),
+    ]:
+        automaton = record(fields).lift(bpe_vocabulary(texts, size))
+        logits = 3 * torch.randn(1, canvas, size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            held = peak(lambda logits=logits, automaton=automaton: step(logits, automaton))
+        own = canvas * (automaton.num_states + automaton.num_classes) * 8 / 2**20
+        dense = automaton.num_states * size * 4 / 2**20
+        sizes = (automaton.num_states, automaton.num_classes, size, canvas)
+        rows.append((*sizes, f"{held:.0f}", f"{logits.numel() * 4 / 2**20:.0f}", f"{own:.1f}", f"{dense:.0f}"))
+        print(rows[-1], flush=True)
+    header = (
+        "states",
+        "classes",
+        "vocabulary",
+        "canvas",
+        "peak, MiB",
+        "logits, MiB",
+        "L (S + C) doubles, MiB",
+        "S x V int32, MiB",
+    )
+    publish("structure_memory", "Memory of one step of exact inference", header, rows, conditions(batch=1, seed=0))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="only the shape that the target names")
+    parser.add_argument("--memory", action="store_true", help="only the memory of a step, without a denoiser")
     arguments = parser.parse_args()
+    if arguments.memory:
+        memory(arguments.text)
+        return
     rows = []
     for shape in SHAPES[3:4] if arguments.quick else SHAPES:
         vocabulary = bpe_vocabulary(arguments.text, shape[1])

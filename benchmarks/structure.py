@@ -11,9 +11,9 @@ memory of a step is what torch allocates during it.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 
 import torch
+from _measure import peak, timed
 from _report import conditions, publish
 from _vocabulary import add_arguments, bpe_vocabulary
 
@@ -56,24 +56,6 @@ def step(logits: torch.Tensor, automaton: TokenAutomaton) -> torch.Tensor:
     chosen = law.confidence().argsort(-1, descending=True) < logits.shape[1] // 32
     uniform = torch.rand(2, *logits.shape[:2], dtype=torch.float64)
     return law.draw(uniform[0], uniform[1], chosen)
-
-
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def peak(work: Callable[[], object]) -> float:
-    """MiB that torch holds at most during the work, beyond what it held before."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        work()
-    held = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return most / 2**20
 
 
 def measure(shape: tuple[int, int, int, int], vocabulary: Vocabulary, dtype: torch.dtype, rounds: int) -> tuple:

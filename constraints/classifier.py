@@ -13,15 +13,17 @@ from torch import Tensor
 from guided_dlm.classifiers import (
     POINTS,
     as_vocabulary,
+    embed_score,
     exact_bias,
     finished,
+    kept_bias,
     load_classifier,
     point_of,
     require_shared,
     text_score,
     token_score,
 )
-from guided_dlm.constraint import CompileContext, Constraint, EnergyFn, Guide, Step
+from guided_dlm.constraint import Bias, CompileContext, Constraint, EnergyFn, Guide, Step
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.registry import register
 
@@ -50,6 +52,9 @@ class Classifier(Constraint):
     `model` may be the name of a folder that `guided-dlm train-classifier` wrote, its tokenizer with it: the only kind
     that a plain JSON config can name.
 
+    `support` takes the gradient in that many of the likeliest tokens of each position only, which saves the memory of a
+    large vocabulary (transformers models; the rest of the tokens move by the average).
+
     A module needs its `tokenizer`: a tokenizer or a `Vocabulary`. A gradient is taken only where it has the tokens that
     the diffusion model writes.
     """
@@ -60,16 +65,19 @@ class Classifier(Constraint):
     method: str = "auto"
     tokenizer: Any = None
     top_k: int | None = 16
+    support: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse unknown methods and what is no number."""
         check_strength(self.strength, "Classifier")
         if self.method not in METHODS:
             raise InvalidRequest(f"Classifier: method={self.method!r}; choose one of {', '.join(METHODS)}.")
-        if self.top_k is not None and (isinstance(self.top_k, bool) or not isinstance(self.top_k, int | None)):
-            raise InvalidRequest(f"Classifier: top_k={self.top_k!r} is a number of tokens, or None for all.")
-        if self.top_k is not None and self.top_k < 1:
-            raise InvalidRequest(f"Classifier: top_k={self.top_k} must be at least 1.")
+        for name in ("top_k", "support"):
+            count = getattr(self, name)
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                raise InvalidRequest(f"Classifier: {name}={count!r} is a number of tokens, 1 or more, or None for all.")
+        if self.support is not None and self.method in ("exact", "reward"):
+            raise InvalidRequest(f"Classifier: support= is for a gradient, and method={self.method!r} takes none.")
         named = isinstance(self.model, str)
         if named and self.target is None:
             raise InvalidRequest(f"Classifier: say which class of {self.model!r} is wanted, with target=.")
@@ -118,6 +126,8 @@ class Classifier(Constraint):
                 bias=lambda step: self.strength * exact_bias(score, step, self.top_k), reward=reward, target=Guide()
             )
         method = "relaxed" if self.method == "auto" else self.method
+        if self.support is not None:
+            return Guide(bias=self._in_support(model, tokenizer, method), reward=reward, target=Guide())
 
         def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
             log_p_B = score(point_of(method, relaxed_BLV, step))
@@ -126,6 +136,26 @@ class Classifier(Constraint):
             return -self.strength * log_p_B
 
         return Guide(energy=energy, reward=reward, target=Guide())
+
+    def _in_support(self, model: Any, tokenizer: Any, method: str) -> Bias:
+        """Return the gradient in the likeliest tokens.
+
+        Raises:
+            InvalidRequest: the module has no embeddings that could be summed.
+        """
+        if not hasattr(model, "get_input_embeddings"):
+            raise InvalidRequest(
+                f"{self!r}: support= sums embeddings, and a {type(model).__name__} has no get_input_embeddings(). "
+                "Leave support out."
+            )
+        assert self.target is not None and self.support is not None
+        score, support = embed_score(model, self.target, tokenizer), self.support
+        weight_VD = model.get_input_embeddings().weight
+
+        def bias(step: Step) -> Tensor:
+            return self.strength * kept_bias(score, weight_VD, method, step, support)
+
+        return bias
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
         """Return log p(target | text), not multiplied by the strength."""

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from guided_dlm.constraint import Constraint, Guide
-from guided_dlm.errors import GuideFailed, InvalidRequest
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.weighting import value_at
 
 Constraints = Constraint | Sequence[Constraint | None] | None
 Scale = float | Callable[[float], float]
+RESAMPLING = ("systematic", "search")
 
 
 def check_counts(**counts: int) -> None:
@@ -20,26 +22,35 @@ def check_counts(**counts: int) -> None:
             raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
 
 
-def check_particles(particles: int, trace: bool, blocks: bool) -> None:
-    """Refuse what particles cannot be combined with."""
+def check_together(particles: int, resampling: str, trace: bool, blocks: bool) -> None:
+    """Refuse options that cannot be combined: traces, blocks, particles, and how these are resampled."""
+    if trace and blocks:
+        raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
+    if resampling not in RESAMPLING:
+        raise InvalidRequest(f"resampling={resampling!r}: choose 'systematic' or 'search'.")
+    if resampling == "search" and particles == 1:
+        raise InvalidRequest(
+            "resampling='search' picks one of several particles at every step, and particles=1 leaves nothing to pick. "
+            "Give particles=4 or more, or leave out resampling."
+        )
     if particles > 1 and (trace or blocks):
         what = "return_trace, because its rows would change places" if trace else "block_length"
         raise InvalidRequest(f"particles={particles} cannot be combined with {what}; leave one of them out.")
 
 
-def check_trace(trace: bool, blocks: bool) -> None:
-    """Refuse a trace of blocks."""
-    if trace and blocks:
-        raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
-
-
-def check_rewards(compiled: Mapping[Constraint, Guide], particles: int) -> None:
-    """Refuse wishes that score finished texts and nothing else, where nothing follows them."""
+def check_rewards(compiled: Mapping[Constraint | None, Guide], particles: int, resampling: str) -> None:
+    """Refuse wishes that score finished texts where nothing follows them, and a search where nothing is scored."""
     for constraint, guide in compiled.items():
         if guide.needs_particles and particles == 1:
             raise InvalidRequest(
                 f"{constraint!r} scores finished texts (a reward), which cannot steer a single row. Give particles=8 "
                 "or more, or an energy or bias instead."
+            )
+        if resampling == "search" and guide.reward is None:
+            who = "a row without a constraint" if constraint is None else repr(constraint)
+            raise InvalidRequest(
+                f"resampling='search' picks by a reward, and {who} has none. Add a Reward or a Classifier, or leave "
+                "out resampling."
             )
 
 
@@ -50,23 +61,12 @@ def scale_of(guidance_scale: Scale) -> Callable[[float], float]:
         InvalidRequest: it is neither a finite number nor a function.
     """
     if callable(guidance_scale):
-        return partial(_scheduled, guidance_scale)
+        return partial(value_at, guidance_scale, name="guidance_scale")
     if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, int | float):
         raise InvalidRequest(f"guidance_scale={guidance_scale!r}: give a number, or a function of progress in [0, 1).")
     if not math.isfinite(guidance_scale):
         raise InvalidRequest(f"guidance_scale={guidance_scale!r} must be finite.")
     return lambda progress: float(guidance_scale)
-
-
-def _scheduled(schedule: Callable[[float], float], progress: float) -> float:
-    where = f"guidance_scale at progress {progress:.3f}"
-    try:
-        scale = schedule(progress)
-    except Exception as error:
-        raise GuideFailed(f"{where}: it raised {type(error).__name__}: {error}") from error
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
-        raise GuideFailed(f"{where}: the schedule returned {scale!r}; return a finite number.")
-    return float(scale)
 
 
 def list_prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:

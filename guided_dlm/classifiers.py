@@ -7,6 +7,7 @@ of them the shift is minus the gradient of the energy in the one-hot tokens (FOR
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from guided_dlm.errors import InvalidRequest, VocabularyMismatch, shorten
 from guided_dlm.vocabulary import Vocabulary
 
 TokenScore = Callable[[Tensor], Tensor]  # relaxed or one-hot tokens [N, L, V] -> log p(target) [N]
+EmbedScore = Callable[[Tensor], Tensor]  # embeddings of the text [N, L, D] -> log p(target) [N]
 TextScore = Callable[[Sequence[str]], Tensor]  # texts -> log p(target) [N]
 POINTS = ("relaxed", "first_order", "straight_through", "entropy_weighted")
 _SMALLEST = 1e-30
@@ -88,19 +90,40 @@ def token_score(model: Any, target: int | str, tokenizer: Any) -> TokenScore:
     A transformers classifier gets the expected embeddings; any other module gets the relaxed tokens themselves and
     returns class logits `[N, K]`.
     """
-    index = class_index(model, target)
-    forward = _through_embeddings(model, tokenizer) if hasattr(model, "get_input_embeddings") else model
+    if not hasattr(model, "get_input_embeddings"):
+        return _log_p(model, model, target)
+    score, weight_VD = embed_score(model, target, tokenizer), model.get_input_embeddings().weight
+    return lambda tokens_NLV: score(tokens_NLV.to(weight_VD) @ weight_VD[: tokens_NLV.shape[-1]]).to(tokens_NLV.device)
 
-    def score(tokens_NLV: Tensor) -> Tensor:
-        logits_NK = forward(tokens_NLV)
-        if not isinstance(logits_NK, Tensor) or logits_NK.dim() != 2 or logits_NK.shape[0] != tokens_NLV.shape[0]:
+
+def embed_score(model: Any, target: int | str, tokenizer: Any) -> EmbedScore:
+    """Return log p(target | text) of a transformers classifier, differentiable in the text's embeddings `[N, L, D]`."""
+    weight_VD = model.get_input_embeddings().weight
+    special = [] if isinstance(tokenizer, Vocabulary) else list(tokenizer("")["input_ids"])
+    head, tail = special[: (len(special) + 1) // 2], special[(len(special) + 1) // 2 :]
+
+    def forward(embeds_NLD: Tensor) -> Tensor:
+        around = [weight_VD[ids].expand(len(embeds_NLD), -1, -1) for ids in (head, tail)]
+        logits: Tensor = model(inputs_embeds=torch.cat([around[0], embeds_NLD, around[1]], dim=1)).logits
+        return logits
+
+    return _log_p(model, forward, target)
+
+
+def _log_p(model: Any, forward: Callable[[Tensor], Any], target: int | str) -> Callable[[Tensor], Tensor]:
+    """Return log p(target) `[N]` of what `forward` says of N inputs, on the model's device; its logits are checked."""
+    index = class_index(model, target)
+    weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+
+    def score(given: Tensor) -> Tensor:
+        logits_NK = forward(given if weight is None else given.to(weight.device))
+        if not isinstance(logits_NK, Tensor) or logits_NK.dim() != 2 or logits_NK.shape[0] != given.shape[0]:
             got = tuple(logits_NK.shape) if isinstance(logits_NK, Tensor) else type(logits_NK).__name__
-            raise InvalidRequest(
-                f"A classifier returns class logits of shape ({tokens_NLV.shape[0]}, classes); got {got}."
-            )
+            raise InvalidRequest(f"A classifier returns class logits of shape ({given.shape[0]}, classes); got {got}.")
         if not 0 <= index < logits_NK.shape[1]:
             raise InvalidRequest(f"target={target!r}: the classifier has {logits_NK.shape[1]} classes.")
-        return F.log_softmax(logits_NK, dim=-1)[:, index]
+        log_p_N: Tensor = F.log_softmax(logits_NK, dim=-1)[:, index].to(given.device)
+        return log_p_N
 
     return score
 
@@ -122,20 +145,6 @@ def class_index(model: Any, target: int | str) -> int:
     return known.index(str(target))
 
 
-def _through_embeddings(model: Any, tokenizer: Any) -> Callable[[Tensor], Tensor]:
-    weight_VD = model.get_input_embeddings().weight
-    special = [] if isinstance(tokenizer, Vocabulary) else list(tokenizer("")["input_ids"])
-    head, tail = special[: (len(special) + 1) // 2], special[(len(special) + 1) // 2 :]
-
-    def forward(tokens_NLV: Tensor) -> Tensor:
-        embeds_NLD = tokens_NLV.to(weight_VD.dtype) @ weight_VD[: tokens_NLV.shape[-1]]
-        around = [weight_VD[ids].expand(len(embeds_NLD), -1, -1) for ids in (head, tail)]
-        logits: Tensor = model(inputs_embeds=torch.cat([around[0], embeds_NLD, around[1]], dim=1)).logits
-        return logits
-
-    return forward
-
-
 def point_of(method: str, relaxed_BLV: Tensor, step: Step) -> Tensor:
     """Return where the classifier is differentiated, with the gradient passing straight to the relaxed tokens.
 
@@ -151,8 +160,7 @@ def point_of(method: str, relaxed_BLV: Tensor, step: Step) -> Tensor:
     else:
         value_BLV = F.one_hot(relaxed_BLV.detach().argmax(-1), size).to(relaxed_BLV.dtype)
     if method == "entropy_weighted":
-        entropy_BL = -torch.special.xlogy(relaxed_BLV.detach(), relaxed_BLV.detach()).sum(-1)
-        doubt_BL1 = (entropy_BL / np.log(size)).clamp(0, 1)[..., None]
+        doubt_BL1 = _doubt(relaxed_BLV.detach(), size)
         value_BLV = doubt_BL1 * relaxed_BLV.detach() + (1 - doubt_BL1) * value_BLV
     return relaxed_BLV + (value_BLV - relaxed_BLV).detach()
 
@@ -161,6 +169,52 @@ def onehot(tokens_NL: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     """Return tokens as probabilities `[N, L, V]` of this number type."""
     zeros_NLV = torch.zeros(*tokens_NL.shape, size, dtype=dtype, device=tokens_NL.device)
     return zeros_NLV.scatter_(-1, tokens_NL[..., None], 1.0)
+
+
+def kept_bias(score: EmbedScore, weight_VD: Tensor, method: str, step: Step, support: int) -> Tensor:
+    """Return the pull of one gradient in the `support` likeliest tokens of each position, `[B, L, V]`.
+
+    What a whole vocabulary would hold is never made: the embeddings are sums over the tokens kept, whose probabilities
+    are renormalised and are the leaf. The other tokens get the position's average, so that they are neither favoured
+    nor punished. With `support` = V it is the gradient in all relaxed tokens.
+
+    Raises:
+        InvalidRequest: the step does not say what the model predicts.
+    """
+    if step.logits_BLV is None:
+        raise InvalidRequest("A gradient in the likeliest tokens needs the model's logits; run it in a pipeline.")
+    rows, length, size = step.logits_BLV.shape
+    kept_BLK, ids_BLK = step.logits_BLV.topk(min(support, size), dim=-1)
+    p_BLK = kept_BLK.softmax(-1)
+    if step.known_BL is not None:  # a model's logits at a position that is already decided mean nothing
+        known_BL1 = step.known_BL[..., None] >= 0
+        first_K = torch.zeros_like(p_BLK[0, 0]).index_fill_(0, torch.tensor([0], device=p_BLK.device), 1.0)
+        p_BLK = torch.where(known_BL1, first_K, p_BLK)
+        ids_BLK[..., :1] = torch.where(known_BL1, step.known_BL[..., None], ids_BLK[..., :1])
+    weight_VD, token_BL = weight_VD.detach(), step.tokens_BL.to(weight_VD.device)
+    p_BLK, ids_BLK = p_BLK.to(weight_VD), ids_BLK.to(weight_VD.device)
+    with torch.enable_grad():
+        p_BLK.requires_grad_()
+        flat_NK, per_NK = ids_BLK.reshape(rows * length, -1), p_BLK.reshape(rows * length, -1)
+        mean_BLD = F.embedding_bag(flat_NK, weight_VD, mode="sum", per_sample_weights=per_NK).reshape(rows, length, -1)
+        place_BLD = mean_BLD
+        if method != "relaxed":
+            value_BLD = weight_VD[token_BL if method == "first_order" else ids_BLK[..., 0]]
+            if method == "entropy_weighted":
+                doubt_BL1 = _doubt(p_BLK.detach(), size)
+                value_BLD = doubt_BL1 * mean_BLD.detach() + (1 - doubt_BL1) * value_BLD
+            place_BLD = mean_BLD + (value_BLD - mean_BLD).detach()
+        log_p_B = score(place_BLD)
+        (pull_BLK,) = torch.autograd.grad(log_p_B.sum(), p_BLK)
+    average_BL1 = (p_BLK.detach() * pull_BLK).sum(-1, keepdim=True)
+    pull_BLV = average_BL1.expand(-1, -1, size).scatter(-1, ids_BLK, pull_BLK)
+    return pull_BLV.to(step.logits_BLV.device, step.logits_BLV.dtype)
+
+
+def _doubt(p_BLK: Tensor, size: int) -> Tensor:
+    """Return the entropy of each position's law over that of `size` equally likely tokens, `[B, L, 1]` in [0, 1]."""
+    entropy_BL: Tensor = -torch.special.xlogy(p_BLK, p_BLK).sum(-1)
+    return (entropy_BL / math.log(size)).clamp(0, 1)[..., None]
 
 
 @torch.no_grad()
@@ -243,7 +297,7 @@ def _transformers_score(model: Any, index: int, tokenizer: Any) -> TextScore:
     def score(texts: Sequence[str]) -> Tensor:
         batch = tokenizer(list(texts), return_tensors="pt", padding=True, truncation=True).to(model.device)
         if not batch["input_ids"].shape[1]:  # nothing but empty texts, and no special tokens around them
-            return torch.full((len(texts),), -float(np.log(model.config.num_labels)), dtype=torch.float64)
+            return torch.full((len(texts),), -math.log(model.config.num_labels), dtype=torch.float64)
         return F.log_softmax(model(**batch).logits.double(), dim=-1)[:, index].cpu()
 
     return score

@@ -1,4 +1,4 @@
-"""Constraints from plain JSON: {"constraint": name, ...}, and the five operators around them."""
+"""Constraints from plain JSON: {"constraint": name, ...}, and the operators around them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from guided_dlm import registry
-from guided_dlm.algebra import All, AnyOf, During, Not, Scaled
+from guided_dlm.algebra import All, AnyOf, During, Not, Scaled, Scheduled
 from guided_dlm.constraint import Constraint
 from guided_dlm.errors import InvalidRequest, within
 
@@ -49,13 +49,18 @@ def _read(config: Any, path: str) -> Constraint:
         with within(path):
             return Scaled(config["scale"], operand)
     if keys == {"during", "of"}:
-        start, stop = _read_window(config["during"], f"{path}.during")
+        start, stop = _read_pair(config["during"], "[start, stop]", f"{path}.during")
         operand = _read(config["of"], f"{path}.of")
         with within(path):
             return During(start, stop, operand)
+    if keys == {"ramp", "of"}:
+        pair = _read_pair(config["ramp"], "[first, last]", f"{path}.ramp")
+        operand = _read(config["of"], f"{path}.of")
+        with within(path):
+            return Scheduled(pair, operand)
     raise InvalidRequest(
-        f"{path}: {sorted(keys, key=str)} is no constraint. Give 'constraint', 'all', 'any', 'not', 'scale' + 'of', "
-        "or 'during' + 'of'."
+        f"{path}: {sorted(keys, key=str)} is no constraint. Give 'constraint', 'all', 'any', 'not', or 'of' with "
+        "'scale', 'during' or 'ramp'."
     )
 
 
@@ -74,7 +79,7 @@ def _read_each(configs: Any, path: str) -> list[Constraint]:
     return [_read(config, f"{path}[{index}]") for index, config in enumerate(configs)]
 
 
-def _read_window(window: Any, path: str) -> tuple[Any, Any]:
-    if not isinstance(window, list) or len(window) != 2:
-        raise InvalidRequest(f"{path}: expected [start, stop], got {window!r}.")
-    return window[0], window[1]
+def _read_pair(pair: Any, names: str, path: str) -> tuple[Any, Any]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise InvalidRequest(f"{path}: expected {names}, got {pair!r}.")
+    return pair[0], pair[1]

@@ -23,23 +23,34 @@ from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, Not
 from guided_dlm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from guided_dlm.algebra import All, AnyOf, During, Not, Scaled
+    from guided_dlm.algebra import All, AnyOf, During, Not, Scaled, Scheduled
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompileContext:
-    """What a constraint may know when it compiles: the vocabulary, the completion's length in tokens, the device."""
+    """What a constraint may know when it compiles: the vocabulary, the completion's length in tokens, the device.
+
+    `embedding_VD` is the model's own input embedding, a row per token; None where it has none. Contexts that differ in
+    nothing else are equal.
+    """
 
     vocabulary: Vocabulary
     length: int
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+    embedding_VD: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a canvas without room."""
+        """Refuse a canvas without room, and an embedding of other tokens."""
         if self.length < 1:
             raise InvalidRequest(f"A canvas of {self.length} tokens has no room for text; give at least 1.")
+        table = self.embedding_VD
+        if table is not None and (table.dim() != 2 or table.shape[0] != len(self.vocabulary)):
+            raise InvalidRequest(
+                f"embedding_VD has shape {tuple(table.shape)}; give one row for each of the {len(self.vocabulary)} "
+                "tokens."
+            )
 
 
 @dataclass(frozen=True)
@@ -184,6 +195,16 @@ class Constraint(ABC):
         from guided_dlm.algebra import During
 
         return During(start, stop, self)
+
+    def scheduled(self, schedule: tuple[float, float] | Callable[[float], float]) -> Scheduled:
+        """Pull `schedule` times as hard; soft constraints only.
+
+        It is a pair (first, last), between which the factor goes linearly with progress, or a function of progress in
+        [0, 1), which plain JSON cannot name.
+        """
+        from guided_dlm.algebra import Scheduled
+
+        return Scheduled(schedule, self)
 
     def to_config(self) -> dict[str, Any]:
         """Return plain JSON that `Constraint.from_config` reads back; fields at their defaults are left out.

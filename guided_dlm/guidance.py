@@ -74,7 +74,10 @@ def shift(logits_BLV: Tensor, guide: Guide, step: Step, known_BL: Tensor | None 
                     f"Step {step.index + 1} of {step.total}: the energies cannot be differentiated in the relaxed "
                     f"tokens ({shorten(str(error))}). Compute them from the probabilities, not from their argmax."
                 ) from error
-        total_BLV = -gradient_BLV if total_BLV is None else total_BLV - gradient_BLV
+        del relaxed_BLV, energy_B  # a vocabulary's worth of memory for each position
+        if total_BLV is None:
+            return logits_BLV - gradient_BLV.clamp(-MAX_SHIFT, MAX_SHIFT)
+        total_BLV = total_BLV - gradient_BLV
     if total_BLV is None:
         return logits_BLV
     return logits_BLV + total_BLV.clamp(-MAX_SHIFT, MAX_SHIFT)
@@ -96,8 +99,10 @@ def _relax(logits_BLV: Tensor, known_BL: Tensor | None) -> Tensor:
     if known_BL is None:
         return p_BLV
     # A model's logits at a position that is already decided mean nothing.
-    onehot_BLV = torch.zeros_like(p_BLV).scatter_(-1, known_BL.clamp_min(0)[..., None], 1.0)
-    return torch.where(known_BL[..., None] >= 0, onehot_BLV, p_BLV)
+    row_N, place_N = (known_BL >= 0).nonzero(as_tuple=True)
+    p_BLV[row_N, place_N] = 0.0
+    p_BLV[row_N, place_N, known_BL[row_N, place_N]] = 1.0
+    return p_BLV
 
 
 def floor(logits_BLV: Tensor, writable_V: Tensor) -> Tensor:

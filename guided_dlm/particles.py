@@ -7,6 +7,8 @@ the weights carry what that leaves out (Feynman-Kac steering, 2501.06848; for ha
 
 where Z is the mass of what the automaton accepts, p the model's factors, q those shifted by proposals, r the reward of
 a text drawn at that step, and l rises from 0 to 1. Weights are carried where nothing is resampled.
+
+Reward search is the greedy cousin: one survivor per step, which goes on in all rows; no law and no normaliser.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Purpose, Randomness
-from guided_dlm.samplers.commit import LLaDA
-from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan, Snapshot, advance, logits_of, predict, shifted
+from guided_dlm.samplers.loop import Plan, Snapshot, run, shifted
+from guided_dlm.watch import LARGEST
 
 _APART = (
     1 << 20
@@ -34,11 +36,16 @@ Decode = Callable[[Tensor], list[str]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampled:
-    """One particle drawn per sample `[N, L]`, the estimate of its group's log-normaliser, and the effective size."""
+    """One particle drawn per sample `[N, L]`, the estimate of its group's log-normaliser, and the effective size.
+
+    A search has no normaliser. `rejected_N` says where the reward rejects every particle, so that none does what was
+    asked.
+    """
 
     tokens_NL: Tensor
-    log_normaliser_N: Tensor
+    log_normaliser_N: Tensor | None
     effective_size_N: Tensor
+    rejected_N: Tensor
 
 
 class Cloud:
@@ -56,10 +63,13 @@ class Cloud:
         """Multiply the weights."""
         self.log_w_NK = self.log_w_NK + log_g_B.double().reshape(self.log_w_NK.shape)
 
-    def reweigh(self, reward_B: Tensor, share: float) -> None:
-        """Let `share` of the reward count, in place of what counted of the last one."""
+    def reweigh(self, reward_B: Tensor, share: float, open_N: Tensor | None = None) -> None:
+        """Let `share` of the reward count, in place of what counted of the last one; in open groups, where given."""
+        before_B = torch.zeros_like(self.log_w_NK).reshape(-1) if self.reward_B is None else self.reward_B
         now_B = share * reward_B.to(self.log_w_NK)
-        self.add(now_B if self.reward_B is None else now_B - self.reward_B)
+        if open_N is not None:
+            now_B = torch.where(open_N.repeat_interleave(self.log_w_NK.shape[1]), now_B, before_B)
+        self.add(now_B - before_B)
         self.reward_B = now_B
 
     @property
@@ -74,10 +84,14 @@ class Cloud:
         mean_N = self.log_w_NK.logsumexp(-1) - torch.log(torch.tensor(float(count), dtype=torch.float64))
         return self.log_mass_N + mean_N
 
-    def resample(self, step: int) -> Tensor | None:
-        """Resample groups of low effective size systematically; return each row's ancestor `[N K]`, None if none is."""
+    def resample(self, step: int, open_N: Tensor | None = None) -> Tensor | None:
+        """Resample groups of low effective size systematically; return each row's ancestor `[N K]`, None if none is.
+
+        Groups that are not open stay as they are: alone they would have stopped, and a group's result is its own.
+        """
         groups, count = self.log_w_NK.shape
         low_N = self.effective_size_N < self.threshold * count
+        low_N = low_N if open_N is None else low_N & open_N
         if not bool(low_N.any()):
             return None
         uniform_N1 = self._lead.uniform(step, Purpose.RESAMPLE, 1)
@@ -101,18 +115,101 @@ class Cloud:
         return chosen_N.clamp_max(count - 1) + count * torch.arange(groups, device=chosen_N.device)
 
 
-def check_particles(plan: Plan) -> None:
-    """Refuse samplers whose weights are not known.
+class Correction:
+    """Particles with the weights of whole runs: carried, and resampled where the effective size is low."""
+
+    def __init__(self, plan: Plan, cloud: Cloud, decode: Decode) -> None:
+        """Start with nothing written."""
+        self.plan, self.cloud, self.decode = plan, cloud, decode
+        self._target = plan.guide if plan.guide.target is None else plan.guide.target
+        self._denominator_B = torch.zeros_like(cloud.log_w_NK).reshape(-1)
+        self._logits_BLV: Tensor | None = None  # the model's own at this step, of the rows that go on
+
+    def choose(self, canvas: Canvas, at: Transition, prediction: Prediction, logits_BLV: Tensor) -> Tensor | None:
+        """Weigh each row by what the last step left out, and return the ancestors where groups are resampled."""
+        plan, cloud = self.plan, self.cloud
+        open_N = _open_groups(plan, canvas, cloud)
+        cloud.add(prediction.log_z - self._denominator_B)
+        if plan.guide.reward is not None and at.index > 0:
+            reward_B = _reward_of(plan.guide.reward, prediction, plan.randomness, self.decode)
+            cloud.reweigh(reward_B, at.index / at.total, open_N)
+        ancestor_B = cloud.resample(at.index, open_N)
+        self._logits_BLV = logits_BLV if ancestor_B is None else logits_BLV[ancestor_B]
+        return ancestor_B
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Note what the step wrote.
+
+        The model's own law has no proposals in it, nor the weights that `Ending.sequential` gives the first step.
+        """
+        plan, model_BLV, at = self.plan, snapshot.logits_BLV, snapshot.at
+        if self._logits_BLV is not None and (self._target is not plan.guide or at.index == 0):
+            model_BLV = shifted(plan, self._target, snapshot.before, at, self._logits_BLV)
+        self._denominator_B = _denominator(plan, snapshot, model_BLV)
+
+    def finish(self, last: Snapshot) -> None:
+        """Weigh the last step."""
+        self.cloud.add(_mass(self.plan, last.logits_BLV, last.after) - self._denominator_B)
+
+    def normaliser(self) -> Tensor | None:
+        """Return the estimate of each group's log-normaliser `[N]`."""
+        return self.cloud.log_normaliser_N
+
+
+class Search:
+    """At every step one survivor per group, by the reward of a text drawn there, goes on in all its rows (2408.08252).
+
+    A best effort: what is drawn has no law that could be named.
+    """
+
+    def __init__(self, plan: Plan, cloud: Cloud, decode: Decode) -> None:
+        """Take the cloud for its groups and its randomness; its weights are those of one step."""
+        self.plan, self.cloud, self.decode = plan, cloud, decode
+
+    def choose(self, canvas: Canvas, at: Transition, prediction: Prediction, logits_BLV: Tensor) -> Tensor | None:
+        """Return the survivor of each row's group, drawn with probability proportional to exp(reward)."""
+        reward, cloud = self.plan.guide.reward, self.cloud
+        if reward is None or at.index == 0:  # where all rows are still alike
+            return None
+        reward_B = _reward_of(reward, prediction, self.plan.randomness, self.decode)
+        cloud.log_w_NK = reward_B.to(cloud.log_w_NK).reshape(cloud.log_w_NK.shape)
+        row_NK = torch.arange(len(reward_B), device=reward_B.device).reshape(cloud.log_w_NK.shape)
+        open_N1 = _open_groups(self.plan, canvas, cloud)[:, None]
+        survivor_NK = torch.where(open_N1, cloud.pick(at.index)[:, None], row_NK)
+        cloud.log_w_NK = torch.zeros_like(cloud.log_w_NK)
+        return survivor_NK.reshape(-1)
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Nothing is carried from step to step."""
+
+    def finish(self, last: Snapshot) -> None:
+        """Nothing is weighed but finished texts."""
+
+    def normaliser(self) -> Tensor | None:
+        """Return None: a search estimates nothing."""
+        return None
+
+
+STEERING: dict[str, type[Correction] | type[Search]] = {"systematic": Correction, "search": Search}
+
+
+def check_particles(plan: Plan, resampling: str = "systematic") -> None:
+    """Refuse samplers whose weights are not known; a search has none to know, but needs draws and positions to write.
 
     Raises:
         InvalidRequest: the process rewrites every position, or the rule looks at what was drawn, or takes the mode.
     """
     if not plan.denoiser.process.selects:
         raise InvalidRequest("Particles are for masked models so far; use particles=1.")
-    if isinstance(plan.rule, LLaDA):
-        raise InvalidRequest("Particles need a rule that does not look at the sampled tokens; 'llada' does.")
     if plan.greedy:
         raise InvalidRequest("Particles need draws; temperature=0 takes the mode.")
+    if resampling == "search":
+        return
+    if plan.rule.sees_tokens:
+        raise InvalidRequest(
+            f"Particles need a rule that does not look at the sampled tokens; {plan.rule!r} does. Choose another "
+            "sampler, or resampling='search', which needs no weights."
+        )
     if plan.ending is not None and not plan.rule.end_first:
         raise InvalidRequest("Particles need a rule that draws the end of text first: 'confidence' or 'entropy_bound'.")
     if plan.ending is not None and plan.steps < 2:
@@ -127,51 +224,42 @@ def sample_particles(
     decode: Decode,
     observe: Callable[[Snapshot], None] | None = None,
     threshold: float = 0.5,
+    resampling: str = "systematic",
 ) -> Sampled:
-    """Run groups of `count` adjacent rows of the canvas to the end, and draw one row per group."""
-    check_particles(plan)
-    process, carry = plan.denoiser.process, NO_CARRY
-    canvas = process.start(canvas, plan.randomness)
+    """Run groups of `count` adjacent rows of the canvas to the end, and draw one row per group.
+
+    Raises:
+        InvalidRequest: the sampler cannot have particles; see `check_particles`.
+    """
+    check_particles(plan, resampling)
     cloud = Cloud(len(canvas.tokens_BL) // count, count, plan.randomness, threshold)
-    target = plan.guide if plan.guide.target is None else plan.guide.target
-    reward, last, denominator_B = plan.guide.reward, None, torch.zeros_like(cloud.log_w_NK).reshape(-1)
-    for index in range(plan.steps):
-        if bool((process.known(canvas) >= 0).all()):
-            break
-        at = Transition.of(index, plan.steps, process.schedule)
-        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
-        prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
-        cloud.add(prediction.log_z - denominator_B)
-        if reward is not None and index > 0:
-            cloud.reweigh(_reward_of(reward, prediction, plan.randomness, decode), index / plan.steps)
-        ancestor_B = cloud.resample(index)
-        if ancestor_B is not None:
-            canvas, logits_BLV = canvas.select(ancestor_B), logits_BLV[ancestor_B]
-            carry = _select(carry, ancestor_B)
-            prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
-        after = advance(plan, canvas, prediction, at)
-        last = Snapshot(at=at, before=canvas, after=after, prediction=prediction, logits_BLV=shifted_BLV, calls=calls)
-        # The model's own law has no proposals in it, nor the weights that `Ending.sequential` gives the first step.
-        same = target is plan.guide and index > 0
-        model_BLV = shifted_BLV if same else shifted(plan, target, canvas, at, logits_BLV)
-        denominator_B = _denominator(plan, last, model_BLV)
+    steering, tokens_BL, last = STEERING[resampling](plan, cloud, decode), canvas.given_BL(), None
+    for last in run(plan, canvas, steering.choose):
+        steering.follow(last)
         if observe is not None:
             observe(last)
-        canvas = after
     if last is not None:
-        cloud.add(_mass(plan, last.logits_BLV, canvas) - denominator_B)
-    if reward is not None:
-        cloud.reweigh(reward(decode(canvas.tokens_BL), canvas.tokens_BL), 1.0)
+        steering.finish(last)
+        tokens_BL = last.after.tokens_BL
+    rejected_N = torch.zeros(len(cloud.log_w_NK), dtype=torch.bool, device=tokens_BL.device)
+    if plan.guide.reward is not None:
+        reward_B = plan.guide.reward(decode(tokens_BL), tokens_BL)
+        cloud.reweigh(reward_B, 1.0)
+        rejected_N = (reward_B.reshape(cloud.log_w_NK.shape) <= -LARGEST / 2).all(
+            -1
+        )  # sums of rewards may be a bit more
     return Sampled(
-        tokens_NL=canvas.tokens_BL[cloud.pick(plan.steps)],
-        log_normaliser_N=cloud.log_normaliser_N,
+        tokens_NL=tokens_BL[cloud.pick(plan.steps)],
+        log_normaliser_N=steering.normaliser(),
         effective_size_N=cloud.effective_size_N,
+        rejected_N=rejected_N,
     )
 
 
-def _select(carry: Carry, row_B: Tensor) -> Carry:
-    own, other = (kept if kept is None else kept.select(row_B) for kept in carry)
-    return own, other
+def _open_groups(plan: Plan, canvas: Canvas, cloud: Cloud) -> Tensor:
+    """Return the groups in which some row has something left to write, bool `[N]`."""
+    open_B = (plan.denoiser.process.known(canvas) < 0).any(-1)
+    return open_B.reshape(cloud.log_w_NK.shape).any(-1)
 
 
 def _reward_of(reward: RewardFn, prediction: Prediction, randomness: Randomness, decode: Decode) -> Tensor:

@@ -15,9 +15,8 @@ from guided_dlm.arguments import (
     Constraints,
     Scale,
     check_counts,
-    check_particles,
     check_rewards,
-    check_trace,
+    check_together,
     list_prompts,
     per_prompt,
     scale_of,
@@ -32,7 +31,7 @@ from guided_dlm.guidance import Truncation
 from guided_dlm.models import load_denoiser
 from guided_dlm.particles import Sampled, sample_particles
 from guided_dlm.randomness import Randomness, particle_seeds, row_seeds
-from guided_dlm.report import Output, assemble
+from guided_dlm.report import Output, assemble, warn_rejected
 from guided_dlm.samplers import CommitRule, Contrast, Plan, Snapshot, commit_rule, sample, sample_blocks
 from guided_dlm.trace import Trace
 
@@ -54,6 +53,7 @@ class _Run:
     negatives: list[str] | None = None
     scale: Callable[[float], float] | None = None
     particles: int = 1
+    resampling: str = "systematic"
     block_length: int | None = None
     weights: list[Sampled] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
@@ -91,7 +91,13 @@ class GuidedPipeline:
 
     def context(self, max_new_tokens: int) -> CompileContext:
         """Return what constraints are compiled for: this model's vocabulary and a canvas of that many tokens."""
-        return CompileContext(vocabulary=self.denoiser.vocabulary, length=max_new_tokens, device=self.denoiser.device)
+        denoiser = self.denoiser
+        return CompileContext(
+            vocabulary=denoiser.vocabulary,
+            length=max_new_tokens,
+            device=denoiser.device,
+            embedding_VD=denoiser.embedding_VD,
+        )
 
     def __call__(
         self,
@@ -107,6 +113,7 @@ class GuidedPipeline:
         top_p: float | None = None,
         seed: int | Sequence[int] = 0,
         particles: int = 1,
+        resampling: str = "systematic",
         guidance_scale: Scale = 1.0,
         negative_prompt: str | Sequence[str] | None = None,
         unconditional: Denoiser | None = None,
@@ -131,6 +138,8 @@ class GuidedPipeline:
             seed: one number, or one per row; a row's text depends on its own seed alone.
             particles: rows that compete for each sample, weighted and resampled; follows rewards, and corrects what a
                 step by step guide cannot express. `out.log_weights` estimates each sample's log-normaliser.
+            resampling: "systematic", by weights that correct whole runs; or "search": at every step one particle, drawn
+                by its reward alone, goes on in all of them, which is a best effort and estimates nothing.
             guidance_scale: classifier-free guidance: how far to go from the unconditional law to that of the prompt;
                 1 is the prompt alone. A number, or a function of progress in [0, 1).
             negative_prompt: what the unconditional law is told instead; by default the prompt is masked.
@@ -147,29 +156,27 @@ class GuidedPipeline:
             Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
             InvalidRequest: an argument is out of range; the message says which and what to do.
         """
-        check_trace(return_trace, block_length is not None)
-        given = {"max_new_tokens": max_new_tokens, "block_length": block_length}
-        counts = {"num_samples": num_samples, "steps": steps, "batch_size": batch_size, "particles": particles}
-        check_counts(**counts, **{name: value for name, value in given.items() if value is not None})
-        check_particles(particles, return_trace, block_length is not None)
-        truncation = Truncation(temperature=temperature, top_k=top_k, top_p=top_p)
-        rule = commit_rule(sampler, self.denoiser.process.selects)
+        optional = {"max_new_tokens": max_new_tokens, "block_length": block_length}
+        check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size, particles=particles)
+        check_counts(**{name: value for name, value in optional.items() if value is not None})
+        check_together(particles, resampling, return_trace, block_length is not None)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         negatives = self._negatives(prompts, negative_prompt, num_samples)
         length = self._length([*prompts, *(negatives or ())], max_new_tokens)
         run = _Run(
-            guides=self._compile(wishes, length, particles),
+            rule=commit_rule(sampler, self.denoiser.process.selects),
+            truncation=Truncation(temperature=temperature, top_k=top_k, top_p=top_p),
+            guides=self._compile(wishes, length, particles, resampling),
             seeds_B=row_seeds(seed, len(wishes), self.denoiser.device),
             prompts=[p for p in prompts for _ in range(num_samples)],
             length=length,
             steps=steps,
-            rule=rule,
-            truncation=truncation,
             observe=callback,
             trace=return_trace,
             block_length=block_length,
             particles=particles,
+            resampling=resampling,
             scale=None if guidance_scale == 1.0 else scale_of(guidance_scale),
             negatives=negatives,
             unconditional=unconditional or self.denoiser,
@@ -178,12 +185,12 @@ class GuidedPipeline:
         self._sample(run, batch_size, progress)
         return self._output(run, wishes)
 
-    def _compile(self, wishes: list[Constraint | None], length: int, particles: int) -> list[Guide]:
+    def _compile(self, wishes: list[Constraint | None], length: int, particles: int, resampling: str) -> list[Guide]:
         """Return the guide of each row, compiled once for equal wishes; rows without one share an empty guide."""
-        context, free = self.context(length), Guide()
-        compiled = {wish: compile_feasible(wish, context) for wish in dict.fromkeys(wishes) if wish is not None}
-        check_rewards(compiled, particles)
-        return [free if wish is None else compiled[wish] for wish in wishes]
+        context = self.context(length)
+        compiled = {w: Guide() if w is None else compile_feasible(w, context) for w in dict.fromkeys(wishes)}
+        check_rewards(compiled, particles, resampling)
+        return [compiled[wish] for wish in wishes]
 
     def _sample(self, run: _Run, batch_size: int, progress: bool) -> None:
         """Run every batch; the bar counts steps of rows."""
@@ -243,7 +250,7 @@ class GuidedPipeline:
             contrast=None if run.scale is None else self._contrast(run, batch, canvas, run.scale),
         )
         if run.particles > 1:
-            found = sample_particles(plan, canvas, run.particles, self._decode, observe)
+            found = sample_particles(plan, canvas, run.particles, self._decode, observe, resampling=run.resampling)
             run.weights.append(found)
             tokens_BL = found.tokens_NL
         elif run.block_length is None:
@@ -297,6 +304,7 @@ class GuidedPipeline:
         return Contrast(denoiser=run.unconditional, scale=scale, prompt_BP=prompt_BP, visible_BP=canvas.visible_BP)
 
     def _output(self, run: _Run, constraints: list[Constraint | None]) -> Output:
+        warn_rejected(run.weights, run.particles)
         vocabulary = self.denoiser.vocabulary
         tokens = torch.cat(run.tokens)
         rows = tokens.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class Output:
         report: per row, {leaf: {"satisfied", "guaranteed", "score"}}; a choice adds "posterior" over its options, and
             a constraint that has something to say about its limits on this canvas adds "notes".
         log_weights: float64 `[N]`; with particles the estimate of the sample's log-normaliser: how likely, in nats,
-            the model is to do what was asked. Zero without.
+            the model is to do what was asked. Zero without; None after a reward search, which estimates nothing.
         effective_size: float64 `[N]`, of the particles that competed for the sample at the end, from 1 to their number.
         truncated: bool `[N]`, True where the text filled the canvas without reaching its end.
         denoiser_calls: how many times the model ran, summed over batches.
@@ -37,7 +38,7 @@ class Output:
     tokens: Tensor
     satisfied: Tensor
     report: list[dict[str, dict[str, Any]]]
-    log_weights: Tensor
+    log_weights: Tensor | None
     truncated: Tensor
     denoiser_calls: int
     trace: Trace | None = None
@@ -52,6 +53,27 @@ def leaf_notes(constraint: Constraint | None, context: CompileContext) -> dict[s
     """Return the notes of each leaf that has any."""
     leaves = constraint.leaves() if constraint is not None else ()
     return {repr(leaf): dict(notes) for leaf in leaves if (notes := leaf.notes(context))}
+
+
+def search_notes(constraint: Constraint | None, context: CompileContext) -> dict[str, dict[str, Any]]:
+    """Return a note for each leaf whose reward a search followed."""
+    leaves = [leaf for leaf in constraint.leaves() if not leaf.hard] if constraint is not None else []
+    found = [repr(leaf) for leaf in leaves if leaf.compile(context).reward is not None]
+    return {name: {"resampling": "reward search, best effort"} for name in found}
+
+
+def warn_rejected(weights: Sequence[Sampled], particles: int) -> None:
+    """Warn of rows in which the reward rejects every particle; points at who called the caller's caller."""
+    rejected = [row for row, bad in enumerate(bad for w in weights for bad in w.rejected_N.tolist()) if bad]
+    if rejected:
+        rows = ", ".join(map(str, rejected[:10])) + (", ..." if len(rejected) > 10 else "")
+        warnings.warn(
+            f"The reward rejects all {particles} particles (half a million nats or worse) in {len(rejected)} rows: "
+            f"{rows}. Their texts do not do what was asked. Give more particles or steps, ask for it with a hard "
+            "constraint, or let the reward say how near a text is.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def report_row(
@@ -101,7 +123,12 @@ def assemble(
 ) -> Output:
     """Check every text and put the output together; `lengths` says how many tokens of each row are text."""
     ids = [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
+    normalisers = [w.log_normaliser_N.cpu() for w in weights if w.log_normaliser_N is not None]
+    searched = len(normalisers) < len(weights)
     known = {constraint: leaf_notes(constraint, context) for constraint in dict.fromkeys(constraints)}
+    for constraint in known if searched else ():
+        for name, note in search_notes(constraint, context).items():
+            known[constraint][name] = known[constraint].get(name, {}) | note
     notes = [known[constraint] for constraint in constraints]
     rows = [report_row(*row) for row in zip(constraints, texts, ids, options, notes, strict=True)]
     return Output(
@@ -109,9 +136,7 @@ def assemble(
         tokens=tokens,
         satisfied=torch.tensor([held for held, _ in rows], dtype=torch.bool),
         report=[entries for _, entries in rows],
-        log_weights=torch.cat([w.log_normaliser_N.cpu() for w in weights])
-        if weights
-        else torch.zeros(len(texts), dtype=torch.float64),
+        log_weights=None if searched else torch.cat(normalisers or [torch.zeros(len(texts), dtype=torch.float64)]),
         effective_size=torch.cat([w.effective_size_N.cpu() for w in weights])
         if weights
         else torch.ones(len(texts), dtype=torch.float64),

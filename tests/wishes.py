@@ -84,6 +84,7 @@ SOFT = st.recursive(
     lambda inner: st.one_of(
         st.builds(lambda s, a: s * a, st.floats(-3, 3), inner),
         st.builds(lambda a, w: a.during(*w), inner, st.sampled_from([(0.0, 0.5), (0.25, 1.0), (0, 1)])),
+        st.builds(lambda a, pair: a.scheduled(pair), inner, st.tuples(st.floats(-3, 3), st.integers(-3, 3))),
         st.builds(lambda a, b: a & b, inner, inner),
     ),
     max_leaves=3,

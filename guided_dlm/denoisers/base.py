@@ -37,6 +37,11 @@ class Denoiser(ABC):
     def device(self) -> torch.device:
         """Where the model lives."""
 
+    @property
+    def embedding_VD(self) -> Tensor | None:
+        """The model's input embedding, a row for each token of the vocabulary, or None where it has none."""
+        return None
+
     @abstractmethod
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float logits `[B, L, V]` over clean tokens for the completion, and what to carry to the next step.

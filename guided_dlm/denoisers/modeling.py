@@ -148,6 +148,10 @@ class DiffusionTransformer(PreTrainedModel):
         self.logit_scale = nn.Parameter(torch.tensor(config.hidden_size**-0.5))
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the embedding table, as other transformers models do."""
+        return self.embedding
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5 / (2 * self.config.num_hidden_layers) ** 0.25)

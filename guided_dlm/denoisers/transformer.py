@@ -82,6 +82,12 @@ class TransformerDenoiser(Denoiser):
         """Where the model lives."""
         return torch.device(self.model.device)
 
+    @property
+    def embedding_VD(self) -> Tensor:
+        """The input embedding, a row for each token."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table.detach()
+
     @torch.inference_mode()
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float32 logits `[B, L, V]`; the model needs no time."""

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoTokenizer
+import torch
+import torch.nn.functional as F
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from guided_dlm.denoisers.modeling import DiffusionTransformer
-from guided_dlm.errors import InvalidRequest
+from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
+from guided_dlm.errors import InvalidRequest, shorten
 from guided_dlm.training.data import encode_texts
 from guided_dlm.training.trainer import evaluate_autoregressive
 
 
 class Judge:
-    """An autoregressive model that scores texts; train one with `guided-dlm train --objective autoregressive`."""
+    """An autoregressive model that scores texts.
+
+    One that `guided-dlm train --objective autoregressive` wrote scores each text and its end. Any other causal language
+    model of transformers scores the text alone, given its own start of text: models differ in what ends one.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Load the model.
@@ -25,13 +34,21 @@ class Judge:
         """
         if not (Path(folder) / "config.json").is_file():
             raise InvalidRequest(f"There is no judge in {str(folder)!r}; train one with --objective autoregressive.")
-        self._model = DiffusionTransformer.from_pretrained(folder).float().eval()
-        if not self._model.config.causal:
+        config = AutoConfig.from_pretrained(folder)
+        self._own = isinstance(config, DiffusionTransformerConfig)
+        if self._own and not config.causal:
             raise InvalidRequest(f"The model in {str(folder)!r} is not autoregressive, so it cannot judge.")
+        kind: Any = DiffusionTransformer if self._own else AutoModelForCausalLM
+        try:
+            self._model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+        except ValueError as error:
+            raise InvalidRequest(
+                f"{str(folder)!r} holds no causal language model that could judge: {shorten(str(error))}"
+            ) from error
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def nll(self, texts: Sequence[str]) -> float:
-        """Return the mean -log p per token of text and end, in nats, over all tokens of all texts; lower is better.
+        """Return the mean -log p per token (of text and end), in nats, over all tokens of all texts; lower is better.
 
         Raises:
             InvalidRequest: a text is empty or does not fit the judge's canvas.
@@ -41,20 +58,46 @@ class Judge:
                 f"{sum(not t.strip() for t in texts)} of {len(texts)} texts are empty; leave them out."
             )
         # Rotary positions reach a little further than the training canvas, which a text that never ended may fill.
-        examples = encode_texts(list(texts), self._tokenizer, canvas=2 * self._model.config.max_position_embeddings)
+        room = self._model.config.max_position_embeddings * (2 if self._own else 1)
+        examples = encode_texts(list(texts), self._tokenizer, canvas=room)
         if len(examples) < len(texts):
             raise InvalidRequest(f"{len(texts) - len(examples)} of {len(texts)} texts are too long for this judge.")
-        return evaluate_autoregressive(self._model, examples, self._tokenizer.pad_token_id)
+        if self._own:
+            return evaluate_autoregressive(self._model, examples, self._tokenizer.pad_token_id)
+        return self._of_texts([example["input_ids"][:-1] for example in examples])
+
+    @torch.inference_mode()
+    def _of_texts(self, ids: list[list[int]], batch_size: int = 32) -> float:
+        """Return the mean -log p per token of the texts, each after the start of text."""
+        start = self._tokenizer.bos_token_id
+        start = self._tokenizer.eos_token_id if start is None else start
+        total, count = 0.0, sum(map(len, ids))
+        ids = sorted(ids, key=len)
+        for begin in range(0, len(ids), batch_size):
+            rows = [torch.tensor([start, *row]) for row in ids[begin : begin + batch_size]]
+            tokens_BL = pad_sequence(rows, batch_first=True, padding_value=-1)
+            logits_BLV = self._model(input_ids=tokens_BL.clamp_min(0), attention_mask=(tokens_BL >= 0).long()).logits
+            total += float(
+                F.cross_entropy(
+                    logits_BLV[:, :-1].flatten(0, 1), tokens_BL[:, 1:].flatten(), ignore_index=-1, reduction="sum"
+                )
+            )
+        return total / count
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """Share of distinct texts, and of distinct n-grams among all n-grams (n = 1, 2, 3)."""
+    """Share of distinct texts, and of distinct n-grams among all n-grams (n = 1, 2, 3); and how alike the texts are.
+
+    `self_bleu` is the mean BLEU-4 of each text against all others (1802.01886, section 3.2), smoothed by adding one to
+    each count from bigrams on; 1 for one text repeated. Of a single text it is 0.
+    """
 
     texts: float
     unigrams: float
     bigrams: float
     trigrams: float
+    self_bleu: float
 
 
 def diversity(texts: Sequence[str]) -> Diversity:
@@ -68,5 +111,19 @@ def diversity(texts: Sequence[str]) -> Diversity:
         return len(set(grams)) / max(1, len(grams))
 
     return Diversity(
-        texts=len(set(texts)) / len(texts), unigrams=distinct(1), bigrams=distinct(2), trigrams=distinct(3)
+        texts=len(set(texts)) / len(texts),
+        unigrams=distinct(1),
+        bigrams=distinct(2),
+        trigrams=distinct(3),
+        self_bleu=_self_bleu(split),
     )
+
+
+def _self_bleu(texts: list[list[str]]) -> float:
+    if len(texts) < 2:
+        return 0.0
+    smooth = SmoothingFunction().method2
+    scores = [
+        sentence_bleu(texts[:i] + texts[i + 1 :], text, smoothing_function=smooth) for i, text in enumerate(texts)
+    ]
+    return float(sum(scores) / len(scores))

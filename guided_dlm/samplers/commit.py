@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +23,10 @@ class CommitRule(ABC):
     """Chooses the positions to write, bool `[B, L]`, among the open ones.
 
     `end_first` asks the loop to spend the first of several steps on where the text ends, for models with such canvases.
+    A rule whose choice depends on the sampled tokens says so in `sees_tokens`: the weights of particles are not known.
     """
+
+    sees_tokens: ClassVar[bool] = False
 
     end_first: bool = False
 
@@ -88,6 +92,8 @@ class Confidence(CommitRule):
 @dataclass(frozen=True, kw_only=True)
 class LLaDA(CommitRule):
     """Write where the sampled token itself is most probable (2502.09992); not exact, even for an exact denoiser."""
+
+    sees_tokens: ClassVar[bool] = True
 
     def __call__(self, prediction: Prediction, at: Transition) -> Tensor:
         """Return the positions with the most probable samples."""

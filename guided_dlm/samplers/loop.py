@@ -24,6 +24,8 @@ from guided_dlm.samplers.ending import Ending
 
 Carry = tuple[Any, Any]  # what the denoiser and its unconditional half keep from step to step
 NO_CARRY: Carry = (None, None)
+# From the canvas, the step, its prediction and the model's own logits: which row each row goes on as, or None to stay.
+Choose = Callable[[Canvas, Transition, Prediction, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,8 +181,11 @@ def settle(plan: Plan, canvas: Canvas, prediction: Prediction) -> Canvas:
     return plan.ending.write(canvas, prediction) if plan.ending.open_rows(prediction.law.known_BL).any() else canvas
 
 
-def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
-    """Yield each step of a run; stops early once nothing is open."""
+def run(plan: Plan, canvas: Canvas, choose: Choose | None = None) -> Iterator[Snapshot]:
+    """Yield each step of a run; stops early once nothing is open.
+
+    `choose` may copy rows over others before a step writes, int64 `[B]`; each row keeps its own randomness.
+    """
     process, carry = plan.denoiser.process, NO_CARRY
     canvas = process.start(canvas, plan.randomness)
     for index in range(plan.steps):
@@ -190,6 +195,9 @@ def run(plan: Plan, canvas: Canvas) -> Iterator[Snapshot]:
         logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
         diagnostics = Diagnostics() if plan.diagnose else None
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
+        if choose is not None and (row_B := choose(canvas, at, prediction, logits_BLV)) is not None:
+            canvas, logits_BLV, carry = canvas.select(row_B), logits_BLV[row_B], _select(carry, row_B)
+            prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
         settled = settle(plan, canvas, prediction)
         if settled is not canvas:
             prediction, shifted_BLV = predict(plan, settled, at, logits_BLV)
@@ -216,6 +224,11 @@ def sample(plan: Plan, canvas: Canvas, observe: Callable[[Snapshot], None] | Non
         if snapshot.at.last or plan.denoiser.process.selects:
             tokens_BL = _clean(plan, snapshot)
     return tokens_BL
+
+
+def _select(carry: Carry, row_B: Tensor) -> Carry:
+    own, other = (kept if kept is None else kept.select(row_B) for kept in carry)
+    return own, other
 
 
 def _clean(plan: Plan, snapshot: Snapshot) -> Tensor:

@@ -1,5 +1,8 @@
 """Guides that fail, lie or explode: the error names them and the step, and hard constraints hold regardless."""
 
+import pickle
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +11,7 @@ import torch
 from oracles import Pattern, random_joint
 from problems import PLAIN, NoisyClassifier
 from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
 
 from constraints import Classifier, Energy, Reward
 from guided_dlm import CompileContext, Constraint, GuidedPipeline, Step, Vocabulary
@@ -194,7 +198,7 @@ def test_a_reward_beside_a_gradient_guide_still_needs_particles_and_has_no_windo
     with pytest.raises(InvalidRequest, match="Give particles=8"):
         PIPE(constraint=gradient & reward, steps=2)
     assert PIPE(constraint=gradient, steps=2).texts
-    for wish in (reward.during(0, 0.5), (gradient & reward).during(0, 0.5)):
+    for wish in (reward.during(0, 0.5), (gradient & reward).during(0, 0.5), reward.scheduled((0, 1))):
         with pytest.raises(TypeError, match="a reward is of finished texts"):
             PIPE(constraint=wish, steps=2, particles=4)
 
@@ -232,3 +236,37 @@ def test_logits_that_are_no_numbers_stop_the_run() -> None:
 def test_a_model_by_name_is_no_unconditional_half() -> None:
     with pytest.raises(InvalidRequest, match="is no Denoiser"):
         PIPE(steps=2, guidance_scale=2.0, unconditional="restaurant-words")  # type: ignore[arg-type]
+
+
+def test_a_guide_that_cannot_be_pickled_and_is_slow_works_under_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    """A lock cannot be pickled, copied or compared; the bar moves with every step that the guide takes."""
+    lock, steps = threading.Lock(), []
+
+    def slow(relaxed_BLV: Tensor, step: Step) -> Tensor:
+        with lock:
+            time.sleep(0.12)  # longer than a bar waits before it is drawn again
+        steps.append(step.index)
+        return relaxed_BLV[..., 0].sum(-1)
+
+    wish = Energy(slow)
+    with pytest.raises((TypeError, AttributeError), match=r"pickle"):
+        pickle.dumps(wish)
+    out = PIPE(constraint=wish & Pattern("(ab|c)*b?"), num_samples=2, steps=3, progress=True)
+    assert bool(out.satisfied.all()) and steps == list(range(out.denoiser_calls))
+    drawn = capfd.readouterr().err
+    assert "sampling" in drawn and "33%" in drawn and "100%" in drawn
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("support", [None, 2])
+def test_a_classifier_lives_where_it_likes(support: int | None) -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    model = BertForSequenceClassification(config).eval()
+    here = PIPE(constraint=Classifier(model, 1, tokenizer=PLAIN, strength=5.0, support=support), num_samples=8, steps=3)
+    model.to("cuda")
+    there = PIPE(
+        constraint=Classifier(model, 1, tokenizer=PLAIN, strength=5.0, support=support), num_samples=8, steps=3
+    )
+    assert here.texts == there.texts

@@ -1,5 +1,6 @@
 """Classifiers as people have them: transformers, scikit-learn, spaCy, functions; which way each is asked."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from constraints import Classifier, Energy, Reward
 from guided_dlm import CompileContext, Constraint, Step, Vocabulary
 from guided_dlm.errors import InvalidRequest, NotSerializable, VocabularyMismatch
+from guided_dlm.guidance import shift
 
 TEXTS = ["a good place", "a bad place", "good good", "bad bad food"]
 
@@ -94,7 +96,7 @@ def test_a_transformers_model_with_tokens_of_its_own_judges_texts_or_is_refused(
         ({"strength": float("inf")}, "strength=inf"),
         ({"strength": "much"}, "strength='much'"),
         ({"method": "magic"}, "choose one of auto, exact, relaxed"),
-        ({"top_k": 0}, "at least 1"),
+        ({"top_k": 0}, "1 or more"),
         ({"method": "exact"}, "give target="),
     ],
 )
@@ -114,3 +116,49 @@ def test_live_models_have_no_plain_config() -> None:
         Reward(3)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="Energy takes a function"):
         Energy("x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["relaxed", "first_order", "straight_through", "entropy_weighted"])
+def test_the_gradient_in_every_token_kept_is_the_gradient_in_all(method: str) -> None:
+    tokenizer = word_tokenizer()
+    size = len(tokenizer)
+    context = CompileContext(vocabulary=Vocabulary.from_tokenizer(tokenizer), length=5)
+    generator = torch.Generator().manual_seed(1)
+    known = torch.tensor([[3, -1, -1, 5, -1], [-1, -1, 2, -1, -1]])
+    tokens = torch.where(known >= 0, known, torch.randint(size, known.shape, generator=generator))
+    logits = 2 * torch.randn(2, 5, size, generator=generator)
+    step = Step(index=0, total=1, time=1.0, tokens_BL=tokens, logits_BLV=logits, known_BL=known)
+    wish = Classifier(bert(size), "good", strength=30.0, tokenizer=tokenizer, method=method)
+    dense = shift(logits, wish.compile(context), step, known)
+    kept = shift(logits, replace(wish, support=size).compile(context), step, known)
+    # A shift that is the same for all tokens of a position is none; at a decided position nothing is shifted.
+    law, expected, unguided = (given.log_softmax(-1)[known < 0] for given in (kept, dense, logits))
+    assert torch.allclose(law, expected, rtol=0, atol=1e-5)
+    assert float((expected - unguided).abs().max()) > 1e-3
+
+
+def test_tokens_outside_the_support_move_by_the_average() -> None:
+    tokenizer = word_tokenizer()
+    context = CompileContext(vocabulary=Vocabulary.from_tokenizer(tokenizer), length=5)
+    logits = 2 * torch.randn(2, 5, len(tokenizer), generator=torch.Generator().manual_seed(1))
+    step = Step(index=0, total=1, time=1.0, tokens_BL=torch.zeros(2, 5, dtype=torch.int64), logits_BLV=logits)
+    guide = Classifier(bert(len(tokenizer)), "good", tokenizer=tokenizer, support=3, strength=2e3).compile(context)
+    assert guide.bias is not None and guide.energy is None and guide.reward is not None
+    moved = guide.bias(step)
+    outside = torch.ones_like(moved).scatter(-1, logits.topk(3).indices, 0.0).bool()
+    assert bool((moved.std(-1) > 1e-5).all())
+    assert all(len(row[out].unique()) == 1 for row, out in zip(moved.flatten(0, 1), outside.flatten(0, 1), strict=True))
+    p = logits.topk(3).values.softmax(-1)
+    average = (p * moved.gather(-1, logits.topk(3).indices)).sum(-1)
+    assert torch.allclose(average, moved[outside].reshape(2, 5, -1)[..., 0], atol=1e-4)
+
+
+def test_support_needs_embeddings_and_a_gradient() -> None:
+    tokenizer = word_tokenizer()
+    context = CompileContext(vocabulary=Vocabulary.from_tokenizer(tokenizer), length=5)
+    with pytest.raises(InvalidRequest, match=r"a Linear has no get_input_embeddings"):
+        Classifier(torch.nn.Linear(4, 2), 1, tokenizer=tokenizer, support=3).compile(context)
+    with pytest.raises(InvalidRequest, match=r"support= is for a gradient"):
+        Classifier(torch.nn.Linear(4, 2), 1, tokenizer=tokenizer, support=3, method="exact")
+    with pytest.raises(InvalidRequest, match=r"support=0 is a number of tokens, 1 or more"):
+        Classifier(torch.nn.Linear(4, 2), 1, tokenizer=tokenizer, support=0)

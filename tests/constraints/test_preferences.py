@@ -101,3 +101,5 @@ def test_weights_of_whole_texts_have_no_window_and_no_opposite() -> None:
         _ = ~wish
     with pytest.raises(TypeError, match="at every step"):
         tiny_pipeline()(constraint=wish.during(0.0, 0.5))
+    with pytest.raises(TypeError, match=r"at every step. Leave out scheduled\(\)"):
+        tiny_pipeline()(constraint=wish.scheduled((0.0, 0.5)))

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wishes import LEAVES, Prefer
 
-from constraints import Choice, Length, Regex, Words
+from constraints import Choice, Energy, Length, Regex, Words
 from guided_dlm import CompileContext, Constraint, Guide, Step
-from guided_dlm.algebra import All, AnyOf, During, Not, Scaled
-from guided_dlm.errors import GuidedError, InvalidRequest
+from guided_dlm.algebra import All, AnyOf, During, Not, Scaled, Scheduled
+from guided_dlm.errors import GuidedError, GuideFailed, InvalidRequest, NotSerializable
 from guided_dlm.feasibility import fits
 from guided_dlm.testing import byte_vocabulary
 
@@ -46,6 +46,8 @@ def test_what_is_hard_has_no_strength_and_no_window(hard: Constraint) -> None:
         2.0 * hard
     with pytest.raises(TypeError, match="at every step"):
         hard.during(0.0, 0.5)
+    with pytest.raises(TypeError, match=r"scheduled\(\.\.\.\): .* at every step"):
+        hard.scheduled((0.0, 1.0))
 
 
 @pytest.mark.parametrize("factor", ["2", None, float("nan"), float("inf"), [2.0]])
@@ -58,6 +60,12 @@ def test_a_factor_is_a_finite_number(factor: object) -> None:
 def test_a_window_lies_within_the_run(start: float, stop: float) -> None:
     with pytest.raises(InvalidRequest, match="0 <= start < stop <= 1"):
         ENERGY.during(start, stop)
+
+
+@pytest.mark.parametrize("schedule", [1.0, "ab", (1.0,), (0, 1, 2), (0, float("nan")), (True, 1.0), ("0", 1.0), None])
+def test_a_schedule_is_a_pair_of_numbers_or_a_function(schedule: Any) -> None:
+    with pytest.raises(InvalidRequest, match="pair of finite numbers"):
+        ENERGY.scheduled(schedule)
 
 
 @pytest.mark.parametrize("stranger", [None, "Length(words=3)", 3, {"constraint": "length"}])
@@ -84,7 +92,7 @@ def test_nested_operators_flatten() -> None:
 def test_hardness_of_a_tree() -> None:
     for wish in (A & B, A | B, ~A, ~(A & (B | C))):
         assert wish.hard
-    for wish in (A & ENERGY, ENERGY | ENERGY, 2.0 * BIAS, REWARD.during(0, 1), BIAS & ENERGY):
+    for wish in (A & ENERGY, ENERGY | ENERGY, 2.0 * BIAS, REWARD.during(0, 1), REWARD.scheduled((0, 1)), BIAS & ENERGY):
         assert not wish.hard
 
 
@@ -207,6 +215,59 @@ def test_during_pulls_in_its_window_only() -> None:
     assert torch.allclose(energies(nested, step(1)), 2.0 * energies(ONE))
 
 
+def test_a_ramp_goes_linearly_with_progress() -> None:
+    wish = ONE.scheduled((2.0, -2.0))
+    assert [energies(wish, step(index)) / energies(ONE) for index in range(4)] == [
+        pytest.approx(torch.full((2,), factor)) for factor in (2.0, 1.0, 0.0, -1.0)
+    ]
+    assert torch.allclose(energies(Scheduled((0.0, 1.0), 2.0 * ONE), step(1)), 0.5 * energies(ONE))
+    bias, plain = BIAS.scheduled((0, 1)).compile(CONTEXT).bias, BIAS.compile(CONTEXT).bias
+    assert bias is not None and plain is not None
+    assert torch.equal(bias(step(1)), 0.25 * plain(step(1)).expand(2, 1, -1))
+
+
+def test_a_ramp_from_one_to_one_is_the_plain_wish() -> None:
+    assert torch.equal(energies(ONE.scheduled((1, 1)), step(3)), energies(ONE, step(3)))
+
+
+def test_a_schedule_of_nought_does_not_evaluate_its_operand() -> None:
+    def unasked(relaxed_BLV: torch.Tensor, step: Step) -> torch.Tensor:
+        raise AssertionError
+
+    assert not energies(Energy(unasked).scheduled((0.0, 0.0))).any()
+    assert not energies(Energy(unasked).scheduled(lambda progress: 0)).any()
+
+
+def test_a_schedule_function_is_asked_once_per_distinct_progress() -> None:
+    asked: list[float] = []
+
+    def schedule(progress: float) -> float:
+        asked.append(progress)
+        return 1.0 + progress
+
+    here = Step(index=2, total=32, time=0.9, tokens_BL=torch.zeros(4, 8), open_B=torch.tensor([2, 100, 2, 6]))
+    assert ONE.scheduled(schedule).weight(here).tolist() == [1.5, 1.0625, 1.5, 1.25]
+    assert asked == [0.0625, 0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        (lambda progress: float("inf"), "returned inf; return a finite number"),
+        (lambda progress: "1", "returned '1'"),
+        (lambda progress: 1 / 0, "it raised ZeroDivisionError"),
+    ],
+)
+def test_a_schedule_function_that_fails_is_named_with_its_wish(schedule: Any, reason: str) -> None:
+    with pytest.raises(GuideFailed, match=rf"Prefer\(word='a'.*\.scheduled\(.* at progress 0\.500: .*{reason}"):
+        energies(ONE.scheduled(schedule), step(2))
+
+
+def test_a_schedule_function_has_no_config() -> None:
+    with pytest.raises(NotSerializable, match=r"which plain JSON cannot name. Give a pair"):
+        ONE.scheduled(lambda progress: 1.0).to_config()
+
+
 def test_progress_is_per_row_and_knows_that_a_small_canvas_ends_early() -> None:
     tokens_BL = torch.zeros(2, 8, dtype=torch.long)
     here = Step(index=2, total=32, time=0.9, tokens_BL=tokens_BL, open_B=torch.tensor([2, 100]))
@@ -218,6 +279,8 @@ def test_progress_is_per_row_and_knows_that_a_small_canvas_ends_early() -> None:
 def test_a_time_window_goes_around_a_disjunction_not_into_it() -> None:
     with pytest.raises(TypeError, match=r"\(a \| b\)\.during"):
         ONE | (2.0 * TWO).during(0, 0.5)
+    with pytest.raises(TypeError, match=r"\(a \| b\)\.scheduled"):
+        ONE | TWO.scheduled((0.0, 1.0))
 
 
 def test_the_energy_of_a_disjunction_is_a_soft_minimum() -> None:

@@ -59,6 +59,7 @@ def test_constraints_are_frozen(wish: Constraint) -> None:
         (2.0 * Prefer(word="a"), "2.0 * Prefer(word='a')"),
         (2 * Prefer(word="a").during(0, 0.5), "2 * Prefer(word='a').during(0, 0.5)"),
         ((2.0 * Prefer(word="a")).during(0, 0.5), "(2.0 * Prefer(word='a')).during(0, 0.5)"),
+        ((2.0 * Prefer(word="a")).scheduled([0, 1.5]), "(2.0 * Prefer(word='a')).scheduled((0, 1.5))"),
     ],
 )
 def test_known_reprs(wish: Constraint, shown: str) -> None:
@@ -75,6 +76,7 @@ def test_configs_are_those_of_the_design() -> None:
     assert (~Regex("a")).to_config() == {"not": {"constraint": "regex", "pattern": "a"}}
     assert (2.0 * soft).to_config() == {"scale": 2.0, "of": soft.to_config()}
     assert soft.during(0, 0.6).to_config() == {"during": [0, 0.6], "of": soft.to_config()}
+    assert soft.scheduled((0, 2.0)).to_config() == {"ramp": [0, 2.0], "of": soft.to_config()}
 
 
 LEAF = {"constraint": "regex", "pattern": "a"}
@@ -127,6 +129,10 @@ SOFT = {"constraint": "test-prefer", "word": "a"}
         ({"during": [0, 2], "of": SOFT}, r"0 <= start < stop <= 1"),
         ({"during": ["a", 1], "of": SOFT}, r"\$: during\('a', 1\): give two numbers"),
         ({"during": 0.5, "of": SOFT}, r"\$\.during: expected \[start, stop\]"),
+        ({"ramp": [0, 1], "of": LEAF}, r"\$: Regex.*every step"),
+        ({"ramp": [0, "1"], "of": SOFT}, r"\$: scheduled\(\(0, '1'\)\): give a pair of finite numbers"),
+        ({"ramp": [1], "of": SOFT}, r"\$\.ramp: expected \[first, last\], got \[1\]"),
+        ({"ramp": [0, 1]}, r"\$: \['ramp'\] is no constraint"),
         ([LEAF], r"\$: expected an object"),
         ("length", r"\$: expected an object"),
         (None, r"\$: expected an object"),

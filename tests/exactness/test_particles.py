@@ -1,5 +1,8 @@
 """Particles against exact laws: tilted targets, normalisers, and what a step-exact sampler leaves out."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from oracles import CPU, Pattern, accepted, counts, random_joint, tv
@@ -30,6 +33,10 @@ def index_of(tokens_NL: Tensor, size: int = 4) -> Tensor:
     return index
 
 
+def len_of(texts: list[str]) -> list[float]:
+    return [float(len(text)) for text in texts]
+
+
 def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
     return SCORE_N[index_of(tokens_NL)]
 
@@ -43,6 +50,7 @@ def run(
     automaton: TokenAutomaton | None = None,
     rule: CommitRule | None = None,
     seed: int = 0,
+    resampling: str = "systematic",
 ) -> Sampled:
     seeds = particle_seeds(row_seeds(seed, groups, CPU), count)
     plan = Plan(
@@ -51,7 +59,9 @@ def run(
     )  # fmt: skip
     canvas = Canvas.from_prompts([None] * (groups * count), denoiser.vocabulary, denoiser.joint.dim(), CPU)
     vocabulary = denoiser.vocabulary
-    return sample_particles(plan, canvas, count, lambda t: [vocabulary.decode(row) for row in t.tolist()])
+    return sample_particles(
+        plan, canvas, count, lambda t: [vocabulary.decode(row) for row in t.tolist()], resampling=resampling
+    )
 
 
 def tilted(weight_N: Tensor, joint: Tensor = JOINT) -> Tensor:
@@ -89,8 +99,8 @@ def test_weights_that_are_dropped_where_nothing_is_resampled_fail(monkeypatch: p
     """The mistake of published code: it must be seen by the tests above."""
 
     class Forgetful(Cloud):
-        def resample(self, step: int) -> Tensor | None:
-            rows = super().resample(step)
+        def resample(self, step: int, open_N: Tensor | None = None) -> Tensor | None:
+            rows = super().resample(step, open_N)
             self.log_w_NK = torch.zeros_like(self.log_w_NK)
             return rows
 
@@ -177,6 +187,93 @@ def test_a_groups_result_does_not_depend_on_the_others() -> None:
         assert float(alone.log_weights[0]) == pytest.approx(float(together.log_weights[row]), abs=1e-9)
     reversed_ = pipe(constraint=wish, num_samples=6, particles=4, steps=3, seed=list(range(6))[::-1])
     assert torch.equal(reversed_.tokens.flip(0), together.tokens)
+
+
+@pytest.mark.parametrize("resampling", ["systematic", "search"])
+def test_a_group_that_is_finished_stays_as_it_is_while_others_are_written(resampling: str) -> None:
+    """Independent coins finish groups at different steps; their rewards must not be resampled over meanwhile."""
+    pipe = GuidedPipeline(TabularDenoiser(JOINT, PLAIN))
+    wish = Reward(lambda texts: [3.0 * t.count("a") + 1.11 * t.count("b") * t.startswith("c") for t in texts])
+    how = {"constraint": wish, "particles": 4, "steps": 8, "sampler": "ancestral", "resampling": resampling}
+    together = pipe(num_samples=40, batch_size=160, seed=list(range(40)), **how)  # type: ignore[arg-type]
+    for row in range(40):
+        alone = pipe(seed=[row], **how)  # type: ignore[arg-type]
+        assert torch.equal(alone.tokens[0], together.tokens[row])
+        assert float((alone.effective_size - together.effective_size[row]).abs()) < 1e-9  # type: ignore[operator, index]
+
+
+def searched_reward(count: int) -> float:
+    found = run(
+        TabularDenoiser(JOINT, PLAIN), Guide(reward=reward), count, steps=3, rule=Confidence(), groups=3000,
+        resampling="search",
+    )  # fmt: skip
+    return float(SCORE_N[index_of(found.tokens_NL)].mean())
+
+
+def test_a_search_finds_more_reward_than_no_guide_and_the_more_the_wider_it_is() -> None:
+    unguided = float((JOINT.flatten() * SCORE_N).sum())
+    found = [searched_reward(count) for count in (1, 2, 4, 8)]
+    assert found[0] == pytest.approx(unguided, abs=0.1)
+    assert all(more > less + 0.1 for less, more in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize("sampler", ["confidence", "llada", "ancestral"])
+def test_a_search_keeps_hard_constraints_and_is_decided_by_its_seed(sampler: str) -> None:
+    pipe = GuidedPipeline(Tailed(tailed_joint(), TAILED))
+    wish = Pattern("(ab)*a?|b.*") & Reward(lambda texts: [4.0 * text.count("b") for text in texts])
+    how = {"constraint": wish, "num_samples": 200, "particles": 4, "steps": 4, "sampler": sampler}
+    out, again = (pipe(resampling="search", **how) for _ in range(2))  # type: ignore[arg-type]
+    assert bool(out.satisfied.all())
+    assert torch.equal(out.tokens, again.tokens)
+    assert not torch.equal(out.tokens, pipe(resampling="search", seed=1, **how).tokens)  # type: ignore[arg-type]
+
+
+def test_a_search_claims_no_normaliser_and_the_report_names_it() -> None:
+    wish = Reward(lambda texts: [0.0] * len(texts))
+    pipe, hard = GuidedPipeline(TabularDenoiser(JOINT, PLAIN)), Pattern("a.*|.*c")
+    out = pipe(constraint=hard & 2.0 * wish, steps=2, particles=2, resampling="search")
+    assert out.log_weights is None
+    assert out.report[0][repr(wish)]["notes"] == {"resampling": "reward search, best effort"}
+    assert "notes" not in out.report[0][repr(hard)]
+    weighted = pipe(constraint=hard & 2.0 * wish, steps=2, particles=2)
+    assert weighted.log_weights is not None and "notes" not in weighted.report[0][repr(wish)]
+
+
+@pytest.mark.parametrize(
+    ("wish", "options", "reason"),
+    [
+        (None, {"resampling": "sytematic"}, "choose 'systematic' or 'search'"),
+        (None, {"resampling": "search"}, "particles=1 leaves nothing to pick"),
+        (None, {"resampling": "search", "particles": 4}, "a row without a constraint has none"),
+        (Pattern("a.*"), {"resampling": "search", "particles": 4}, r"Pattern\('a\.\*'\) has none"),
+        ("reward", {"resampling": "search", "particles": 4, "temperature": 0.0}, "temperature=0 takes the mode"),
+    ],
+)
+def test_what_a_search_cannot_do_is_refused(wish: object, options: dict[str, object], reason: str) -> None:
+    wish = Reward(lambda texts: [0.0] * len(texts)) if wish == "reward" else wish
+    with pytest.raises(InvalidRequest, match=reason):
+        GuidedPipeline(TabularDenoiser(JOINT, PLAIN))(constraint=wish, steps=2, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("resampling", ["systematic", "search"])
+def test_rows_whose_particles_are_all_rejected_are_named(resampling: str) -> None:
+    """The wish is too rare for two particles; the rows that found it are not named."""
+    wish = Reward(lambda texts: [1.0 if text == "cab" else -math.inf for text in texts]) & Reward(len_of)
+    pipe = GuidedPipeline(TabularDenoiser(JOINT, PLAIN))
+    with pytest.warns(UserWarning, match=r"rejects all 2 particles .* in \d+ rows: ") as caught:
+        out = pipe(constraint=wish, num_samples=40, batch_size=16, steps=2, particles=2, resampling=resampling)
+    missed = [row for row, text in enumerate(out.texts) if text != "cab"]
+    assert 0 < len(missed) < 40
+    assert f"in {len(missed)} rows: {', '.join(map(str, missed[:10]))}" in str(caught[0].message)
+    assert caught[0].filename == __file__
+
+
+def test_a_rule_of_ones_own_can_say_that_it_sees_tokens() -> None:
+    class Mine(Confidence):
+        sees_tokens = True
+
+    with pytest.raises(InvalidRequest, match=r"does not look at the sampled tokens; .*Mine.* does"):
+        GuidedPipeline(TabularDenoiser(JOINT, PLAIN))(steps=2, particles=2, sampler=Mine())
 
 
 def test_systematic_resampling_copies_by_weight_within_the_group() -> None:

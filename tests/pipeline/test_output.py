@@ -17,6 +17,7 @@ from guided_dlm import GuidedPipeline, Vocabulary
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import GuidedError, InvalidRequest, UnknownName
 from guided_dlm.models import shipped
+from guided_dlm.report import Output
 from guided_dlm.samplers import Snapshot
 
 CHOICE = Choice(["a", "ab", "a b", ".", ".."])
@@ -203,6 +204,23 @@ def test_a_soft_constraint_pulls_and_its_window_is_kept(channel: str) -> None:
     assert none < half < full
     assert mean(0.0 * wish) == none
     assert mean(-3.0 * wish) <= none
+
+
+@pytest.mark.parametrize("channel", ["bias", "energy"])
+def test_a_schedule_of_nought_is_unguided_of_one_the_wish_and_a_rising_one_between(channel: str) -> None:
+    wish = Prefer(word="pub", channel=channel, strength=9.0)
+    steps = {"steps": 6, "num_samples": 16, "sampler": "random"}
+
+    def drawn(constraint: object) -> tuple[Output, torch.Tensor]:
+        seen: list[torch.Tensor] = []
+        out = pipeline()(constraint=constraint, callback=lambda s: seen.append(s.logits_BLV), **steps)  # type: ignore[arg-type]
+        return out, torch.stack(seen)
+
+    for schedule, same in (((0, 0), None), (lambda p: 0, None), ((1, 1), wish), (lambda p: 1, wish)):
+        (scheduled, scheduled_SBLV), (plain, plain_SBLV) = drawn(wish.scheduled(schedule)), drawn(same)
+        assert torch.equal(scheduled.tokens, plain.tokens) and torch.equal(scheduled_SBLV, plain_SBLV)
+    pub = [" ".join(drawn(c)[0].texts).count("pub") for c in (None, wish.scheduled((0, 1)), wish)]
+    assert pub == sorted(set(pub))
 
 
 def test_the_callback_sees_every_step_of_every_batch() -> None:

@@ -155,10 +155,12 @@ class Topic(WordClassifier):
     expand: bool = False
     similar: int = 0
     strength: float = 3.0
+    method: str = "exact"
 
     def __post_init__(self) -> None:
         """Take exactly one source of words, and what goes with it."""
         check_strength(self.strength, "Topic")
+        self.check_method()
         for source in ("words", "examples", "background"):
             if getattr(self, source) != ():
                 object.__setattr__(self, source, as_texts(getattr(self, source), f"Topic: {source}"))
@@ -261,6 +263,8 @@ class Topic(WordClassifier):
             source = f"examples=<{len(self.examples)} texts>"
         if self.background:
             source += f", background=<{len(self.background)} texts>"
+        if self.background and self.method != "exact":
+            source += f", method={self.method!r}"
         more = f"{', expand=True' if self.expand else ''}{f', similar={self.similar}' if self.similar else ''}"
         return f"Topic({source}{more}, strength={self.strength})"
 
@@ -272,10 +276,12 @@ class Sentiment(WordClassifier):
 
     target: str = field(kw_only=False, default="positive")
     strength: float = 3.0
+    method: str = "exact"
 
     def __post_init__(self) -> None:
         """Refuse other targets."""
         check_strength(self.strength, "Sentiment")
+        self.check_method()
         if self.target not in ("positive", "negative"):
             raise InvalidRequest(f"Sentiment: target={self.target!r}; choose 'positive' or 'negative'.")
 
@@ -285,4 +291,5 @@ class Sentiment(WordClassifier):
 
     def __repr__(self) -> str:
         """Show target and strength."""
-        return f"Sentiment({self.target!r}, strength={self.strength})"
+        method = "" if self.method == "exact" else f", method={self.method!r}"
+        return f"Sentiment({self.target!r}, strength={self.strength}{method})"

@@ -1,4 +1,4 @@
-"""`WordClassifier`: a bag-of-words model as a guide, exact in the relaxed tokens and true to the finished text."""
+"""`WordClassifier`: a bag-of-words model as a guide: exact over whole texts, or one gradient."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from constraints.lexicon import token_weights
 from constraints.word_model import WordModel
-from guided_dlm.constraint import CompileContext, Constraint, Guide, Step
+from guided_dlm.automata import TokenAutomaton
+from guided_dlm.constraint import CompileContext, Constraint, Guide, RewardFn, Step
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.vocabulary import Vocabulary
+
+METHODS = ("exact", "relaxed")
+_QUANTUM = 0.25  # nats: what weights are rounded to for the automaton
+_LOWEST, _HIGHEST = -24, 32  # quanta: beyond them nothing is told apart
 
 
 def reached_words(weight_V: np.ndarray, vocabulary: Vocabulary) -> int:
@@ -24,29 +31,57 @@ def reached_words(weight_V: np.ndarray, vocabulary: Vocabulary) -> int:
 class WordClassifier(Constraint):
     """A soft wish for log p(target | text) under a model of the text's words, times `strength`.
 
-    The energy reads the expected words of the canvas, those that are single tokens (FORMULAS C, relaxed classifier).
-    Its pull is the words' weights times 1 - p(target), so it fades as the text becomes what is wished. The reward reads
-    every word of the finished text.
+    `method` "exact" is a weighted automaton over the running sum of the words' weights: each step's posterior is
+    proportional to the model's factors times p(target | text)^strength, over whole texts. It rounds weights to a
+    quarter of a nat, and holds the sum between -6 and 8. "relaxed" is one gradient at the expected words (FORMULAS C),
+    which can be scheduled, and joined with `|`. Both reach the words that are single tokens of the vocabulary.
     """
 
     strength: float
+    method: str
 
     def word_model(self) -> WordModel:
         """Return the model of p(target | text)."""
         raise TypeError(f"{type(self).__name__} must define word_model().")
 
+    def check_method(self) -> None:
+        """Refuse unknown methods."""
+        if self.method not in METHODS:
+            raise InvalidRequest(f"{type(self).__name__}: method={self.method!r}; choose 'exact' or 'relaxed'.")
+
     def compile(self, context: CompileContext) -> Guide:
-        """Return the energy, and the reward that it proposes for.
+        """Return the weighted automaton, or the energy with the reward that it proposes for.
 
         Where no word is a single token there is nothing to propose with, and particles have to follow the reward.
         """
+        if self.strength == 0:
+            return Guide()
         model = self.word_model()
-        found = token_weights(model.weights, context.vocabulary)
-        token_K = torch.from_numpy(np.flatnonzero(found)).to(context.device)
-        weight_K = torch.from_numpy(found[found != 0])
+        weight_V = token_weights(model.weights, context.vocabulary)
 
         def reward(texts: list[str], tokens: Tensor) -> Tensor:
             return self.strength * torch.tensor([model.log_p(text) for text in texts], dtype=torch.float64)
+
+        if not weight_V.any():
+            return Guide(reward=reward)
+        if self.method == "exact":
+            return Guide(automaton=self._automaton(model, weight_V, context.vocabulary))
+        return self._relaxed(model, weight_V, context.device, reward)
+
+    def _automaton(self, model: WordModel, weight_V: NDArray[np.float64], vocabulary: Vocabulary) -> TokenAutomaton:
+        quanta = np.arange(_LOWEST, _HIGHEST + 1)
+        begin = int(np.clip(round(model.intercept / _QUANTUM), _LOWEST, _HIGHEST)) - _LOWEST
+        log_p = -np.logaddexp(0.0, -_QUANTUM * quanta)
+        steps_V = np.rint(weight_V / _QUANTUM).astype(np.int64)
+        return TokenAutomaton.well_formed(vocabulary) & TokenAutomaton.score(
+            vocabulary, steps_V, begin, self.strength * log_p
+        )
+
+    def _relaxed(
+        self, model: WordModel, weight_V: NDArray[np.float64], device: torch.device, reward: RewardFn
+    ) -> Guide:
+        token_K = torch.from_numpy(np.flatnonzero(weight_V)).to(device)
+        weight_K = torch.from_numpy(weight_V[weight_V != 0])
 
         def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
             pull_BLK = relaxed_BLV.index_select(-1, token_K) * weight_K.to(relaxed_BLV)
@@ -55,7 +90,7 @@ class WordClassifier(Constraint):
                 step.diagnostics.scores[repr(self)] = log_p_B.detach().exp()
             return -self.strength * log_p_B
 
-        return Guide(energy=energy, reward=reward, target=Guide()) if found.any() else Guide(reward=reward)
+        return Guide(energy=energy, reward=reward, target=Guide())
 
     def notes(self, context: CompileContext) -> Mapping[str, Any]:
         """Say how many words the model weighs, and how many of them the energy reaches."""

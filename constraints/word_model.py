@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +55,13 @@ class WordModel:
 
 
 def fit_word_model(
-    texts: Sequence[str], labels: Sequence[int], min_count: int = 1, penalty: float = PENALTY
+    texts: Sequence[str],
+    labels: Sequence[int],
+    min_count: int = 1,
+    penalty: float = PENALTY,
+    only: Collection[str] | None = None,
 ) -> WordModel:
-    """Return the logistic regression of label 1 on the words that at least `min_count` texts have.
+    """Return the logistic regression of label 1 on the words that at least `min_count` texts have, of `only` if given.
 
     Single letters do not count: with a vocabulary of letters each would look like a word. Both classes count alike,
     however many texts each has; `penalty` is on half the sum of squared weights. The loss is convex and the fit draws
@@ -65,7 +69,9 @@ def fit_word_model(
     """
     counts = [Counter(plain_words(text)) for text in texts]
     spread = Counter(word for count in counts for word in count)
-    known = sorted(word for word, n in spread.items() if n >= min_count and len(word) > 1)
+    known = sorted(
+        word for word, n in spread.items() if n >= min_count and len(word) > 1 and (only is None or word in only)
+    )
     place = {word: i for i, word in enumerate(known)}
     cells = [(row, place[word], n) for row, count in enumerate(counts) for word, n in count.items() if word in place]
     row_X, word_X, n_X = np.array(cells, dtype=np.float64).reshape(-1, 3).T

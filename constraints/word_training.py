@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +69,23 @@ def quality(logit_N: NDArray[np.float64], label_N: NDArray[np.float64]) -> Quali
     )
 
 
-def cross_validate(pairs: Sequence[tuple[int, str]], min_count: int, penalty: float, folds: int = 10) -> Quality:
+def known_words(path: Path) -> frozenset[str]:
+    """Return the first field of each line of a lexicon, fields apart by tabs."""
+    return frozenset(line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def cross_validate(
+    pairs: Sequence[tuple[int, str]],
+    min_count: int,
+    penalty: float,
+    folds: int = 10,
+    only: Collection[str] | None = None,
+) -> Quality:
     """Return the quality on every sentence, by models that were trained on the other folds."""
     logit_N = np.zeros(len(pairs))
     for fold in range(folds):
         train = [pair for i, pair in enumerate(pairs) if i % folds != fold]
-        model = fit_word_model([text for _, text in train], [label for label, _ in train], min_count, penalty)
+        model = fit_word_model([text for _, text in train], [label for label, _ in train], min_count, penalty, only)
         logit_N[fold::folds] = [model.logit(text) for _, text in pairs[fold::folds]]
     return quality(logit_N, np.array([float(label) for label, _ in pairs]))
 
@@ -85,15 +96,17 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--min-count", type=int, default=2, help="leave out words that fewer sentences have")
+    parser.add_argument("--only", type=Path, help="a file whose lines begin with the words that may have a weight")
     parser.add_argument("--penalty", type=float, default=PENALTY)
     parser.add_argument("--least", type=float, default=0.05, help="leave out words with a smaller weight")
     arguments = parser.parse_args()
+    only = known_words(arguments.only) if arguments.only else None
     read = [pair for path in arguments.files for pair in read_labelled_lines(path)]
     pairs = without_doubles(read)
     print(f"{len(pairs)} sentences, and {len(read) - len(pairs)} doubles")
-    print("cross-validated:", cross_validate(pairs, arguments.min_count, arguments.penalty))
+    print("cross-validated:", cross_validate(pairs, arguments.min_count, arguments.penalty, only=only))
     labels, texts = [label for label, _ in pairs], [text for _, text in pairs]
-    model = fit_word_model(texts, labels, arguments.min_count, arguments.penalty)
+    model = fit_word_model(texts, labels, arguments.min_count, arguments.penalty, only)
     model.write(arguments.out, arguments.least)
     print(f"{len(arguments.out.read_text(encoding='utf-8').splitlines()) - 1} of {len(model.weights)} words kept")
 

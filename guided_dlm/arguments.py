@@ -22,8 +22,8 @@ def check_counts(**counts: int) -> None:
             raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
 
 
-def check_together(particles: int, resampling: str, trace: bool, blocks: bool) -> None:
-    """Refuse options that cannot be combined: traces, blocks, particles, and how these are resampled."""
+def check_together(particles: int, resampling: str, trace: bool, blocks: bool, corrects: bool) -> None:
+    """Refuse options that cannot be combined: traces, blocks, correctors, particles, and how these are resampled."""
     if trace and blocks:
         raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
     if resampling not in RESAMPLING:
@@ -32,6 +32,11 @@ def check_together(particles: int, resampling: str, trace: bool, blocks: bool) -
         raise InvalidRequest(
             "resampling='search' picks one of several particles at every step, and particles=1 leaves nothing to pick. "
             "Give particles=4 or more, or leave out resampling."
+        )
+    if corrects and particles > 1 and resampling != "search":
+        raise InvalidRequest(
+            f"particles={particles} with a corrector: the weights of runs that hide tokens again are not known. Leave "
+            "out corrector, or give resampling='search', which needs no weights."
         )
     if particles > 1 and (trace or blocks):
         what = "return_trace, because its rows would change places" if trace else "block_length"

@@ -22,6 +22,7 @@ class Canvas:
         tokens_BL: int64 `[B, L]`, the completion as it stands.
         fixed_BL: bool `[B, L]`, positions given from the start and never rewritten.
         latents_BLD: float `[B, L, D]`, for processes that write vectors instead of tokens.
+        previous_BLD: float `[B, L, D]`, what the step before took for clean, for solvers that look back one step.
     """
 
     prompt_BP: Tensor
@@ -29,6 +30,7 @@ class Canvas:
     tokens_BL: Tensor
     fixed_BL: Tensor
     latents_BLD: Tensor | None = None
+    previous_BLD: Tensor | None = None
 
     @classmethod
     def from_prompts(

@@ -1,4 +1,4 @@
-"""The command line: `guided-dlm generate | constraints | explain | train | demo`."""
+"""The command line: `guided-dlm generate | constraints | explain | train | evaluate | demo`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Constrained text from diffusion language models.",
 )
+evaluation = typer.Typer(no_args_is_help=True, help="Measure the texts of a model.")
+app.add_typer(evaluation, name="evaluate")
 DEFAULT_MODEL = "restaurant-words"
 
 
@@ -116,7 +118,9 @@ def train(
     data: Annotated[str, typer.Argument(help="A .txt or .jsonl file (may end in .gz), or a datasets name.")],
     out: Annotated[str, typer.Argument(help="The model folder to write.")],
     validation: Annotated[str | None, typer.Option(help="Held-out text; 5 % of the data by default.")] = None,
-    objective: Annotated[str, typer.Option(help="masked, or autoregressive for a start or a judge.")] = "masked",
+    objective: Annotated[str, typer.Option(help="masked, uniform, gaussian, or autoregressive (a start).")] = "masked",
+    schedule: Annotated[str | None, typer.Option(help="Noise schedule: uniform (linear), gaussian (sqrt).")] = None,
+    embedding_size: Annotated[int, typer.Option(help="gaussian: width of the noisy embeddings.")] = 16,
     start: Annotated[str | None, typer.Option(help="A model folder to begin from.")] = None,
     validation_size: Annotated[int, typer.Option(help="Held-out examples that each validation scores.")] = 1000,
     canvas: int = 64,
@@ -164,6 +168,39 @@ def train_classifier(
 
     options = {name: value for name, value in locals().items() if name in ClassifierRecipe.__dataclass_fields__}
     typer.echo(json.dumps(train_classifier(ClassifierRecipe(**options), progress=sys.stderr.isatty())))
+
+
+@evaluation.command()
+def coherence(
+    model: Annotated[str, typer.Argument(help="Shipped name, local folder, or Hub id.")] = DEFAULT_MODEL,
+    samples: Annotated[int, typer.Option(help="How many texts to sample.")] = 64,
+    steps: int = 32,
+    sampler: str = "confidence",
+    corrector: Annotated[str | None, typer.Option(help="Hide written tokens again: gibbs, remdm-cap, ...")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Canvas of the completion, in tokens.")] = None,
+    seed: int = 0,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Say whether the tokens of sampled texts agree with each other, as the model itself sees it."""
+    from guided_dlm.evaluation.coherence import measure
+    from guided_dlm.pipeline import GuidedPipeline
+
+    found = measure(
+        GuidedPipeline.from_pretrained(model, device=device),
+        num_samples=samples,
+        steps=steps,
+        sampler=sampler,
+        corrector=corrector,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    table = Table(
+        "corrector", "self-acceptance", "introspective acceptance", "denoiser calls", box=None, pad_edge=False
+    )
+    shares = (f"{share:.3f}" for share in (found.self_acceptance, found.introspective_acceptance))
+    table.add_row(corrector or "none", *shares, str(found.denoiser_calls))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @app.command()

@@ -32,7 +32,17 @@ from guided_dlm.models import load_denoiser
 from guided_dlm.particles import Sampled, sample_particles
 from guided_dlm.randomness import Randomness, particle_seeds, row_seeds
 from guided_dlm.report import Output, assemble, warn_rejected
-from guided_dlm.samplers import CommitRule, Contrast, Plan, Snapshot, commit_rule, sample, sample_blocks
+from guided_dlm.samplers import (
+    CommitRule,
+    Contrast,
+    Corrector,
+    Plan,
+    Snapshot,
+    commit_rule,
+    corrector_of,
+    sample,
+    sample_blocks,
+)
 from guided_dlm.trace import Trace
 
 
@@ -55,6 +65,7 @@ class _Run:
     particles: int = 1
     resampling: str = "systematic"
     block_length: int | None = None
+    corrector: Corrector | None = None
     weights: list[Sampled] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
@@ -108,6 +119,7 @@ class GuidedPipeline:
         max_new_tokens: int | None = None,
         steps: int = 32,
         sampler: str | CommitRule = "confidence",
+        corrector: str | Corrector | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -132,6 +144,7 @@ class GuidedPipeline:
             max_new_tokens: the completion's canvas in tokens; by default what the model has room for.
             steps: denoising steps; with masked models at least one token is written in each.
             sampler: a commit rule or its name.
+            corrector: hides written tokens again, and how, or its name: see `guided_dlm.samplers.correctors`.
             temperature: 0 is the mode of each step's posterior.
             top_k: keep this many tokens per position; the rest lose 50 nats.
             top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats.
@@ -159,7 +172,7 @@ class GuidedPipeline:
         optional = {"max_new_tokens": max_new_tokens, "block_length": block_length}
         check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size, particles=particles)
         check_counts(**{name: value for name, value in optional.items() if value is not None})
-        check_together(particles, resampling, return_trace, block_length is not None)
+        check_together(particles, resampling, return_trace, block_length is not None, corrector is not None)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         negatives = self._negatives(prompts, negative_prompt, num_samples)
@@ -175,6 +188,7 @@ class GuidedPipeline:
             observe=callback,
             trace=return_trace,
             block_length=block_length,
+            corrector=corrector_of(corrector, self.denoiser.process.selects),
             particles=particles,
             resampling=resampling,
             scale=None if guidance_scale == 1.0 else scale_of(guidance_scale),
@@ -194,7 +208,9 @@ class GuidedPipeline:
 
     def _sample(self, run: _Run, batch_size: int, progress: bool) -> None:
         """Run every batch; the bar counts steps of rows."""
-        steps = run.steps * (1 if run.block_length is None else -(-run.length // run.block_length))
+        width = run.length if run.block_length is None else run.block_length
+        turns = 0 if run.corrector is None else run.corrector.turns(width)
+        steps = (run.steps + turns) * -(-run.length // width)
         with tqdm(total=len(run.guides) * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
             size = max(1, batch_size // run.particles)
             for batch in batches(run.guides, size, alone=run.block_length is not None):
@@ -247,6 +263,7 @@ class GuidedPipeline:
             steps=run.steps,
             truncation=run.truncation,
             diagnose=run.trace,
+            corrector=run.corrector,
             contrast=None if run.scale is None else self._contrast(run, batch, canvas, run.scale),
         )
         if run.particles > 1:

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     NOISE_ANGLE = 7
     END = 8
     RESAMPLE = 9
+    REMASK = 10
 
 
 def _signed(value: int) -> int:

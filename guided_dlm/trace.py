@@ -39,6 +39,8 @@ class Trace:
         law = snapshot.prediction.law
         after = snapshot.after.tokens_BL
         written_BL = after != snapshot.before.tokens_BL
+        if snapshot.hidden_BL is not None:
+            written_BL = written_BL & ~snapshot.hidden_BL
         self.steps.append(
             TraceStep(
                 time=snapshot.at.s,

@@ -123,6 +123,39 @@ class TokenAutomaton:
         column_of[roles.text_ids] = 0
         return cls(roles.close(Dfa(table, np.arange(last + 1) >= minimum, column_of)), vocabulary)
 
+    @classmethod
+    def score(cls, vocabulary: Vocabulary, step_V: IntArray, begin: int, log_weight: Weights) -> TokenAutomaton:
+        """Return all canvases of text tokens and their tail, weighted by a sum over the tokens that stays in a range.
+
+        A text begins at level `begin`; each text token moves it by its own step of int64 `[V]`, never out of the levels
+        there are, N = len(`log_weight`). A text that ends at level i weighs `log_weight[i]` nats, all finite.
+
+        Raises:
+            InvalidRequest: the sizes do not fit the vocabulary, or `begin` is no level.
+        """
+        levels = len(log_weight)
+        if len(step_V) != len(vocabulary) or not 0 <= begin < levels or not np.isfinite(log_weight).all():
+            raise InvalidRequest(
+                f"A score takes a step for each of {len(vocabulary)} tokens, finite weights, and a level to begin at "
+                f"from 0 to {levels - 1}; got {len(step_V)} steps and {begin}."
+            )
+        roles, level_N = Roles.of(vocabulary), np.arange(levels)
+        steps, kind = np.unique(step_V[roles.text_ids], return_inverse=True)
+        column_of = np.full(len(vocabulary), -1, dtype=np.int64)
+        column_of[roles.text_ids] = kind
+        # Each level has a tail of its own, since the weight counts where the canvas ends.
+        table = np.full((2 * levels, len(steps) + 2), DEAD, dtype=np.int32)
+        table[:levels, : len(steps)] = np.clip(level_N[:, None] + steps, 0, levels - 1)
+        if roles.end is not None and roles.fill is not None:
+            end, fill = len(steps), len(steps) + (roles.end != roles.fill)
+            table[:levels, end] = table[levels:, fill] = levels + level_N
+            column_of[[roles.end, roles.fill]] = end, fill
+        swap = np.arange(2 * levels + 1)  # the start is state 0; the last entry keeps DEAD as it is
+        swap[[0, begin, -1]] = begin, 0, DEAD
+        return cls(
+            Dfa(swap[table][swap[:-1]].astype(np.int32), np.tile(log_weight, 2)[swap[:-1]], column_of), vocabulary
+        )
+
     @property
     def num_states(self) -> int:
         """Return S, the number of states."""

@@ -3,13 +3,17 @@
 from guided_dlm.denoisers.base import Denoiser
 from guided_dlm.denoisers.tabular import TabularDenoiser
 
-__all__ = ["Denoiser", "TabularDenoiser", "TransformerDenoiser"]
+__all__ = ["Denoiser", "GaussianDenoiser", "TabularDenoiser", "TransformerDenoiser", "UniformDenoiser"]
 
 
 def __getattr__(name: str) -> object:
-    """Import the transformer adapter, and with it transformers, only when it is asked for."""
-    if name == "TransformerDenoiser":
-        from guided_dlm.denoisers.transformer import TransformerDenoiser
+    """Import the transformer adapters, and with them transformers, only when they are asked for."""
+    if name in ("TransformerDenoiser", "UniformDenoiser"):
+        from guided_dlm.denoisers import transformer
 
-        return TransformerDenoiser
+        return getattr(transformer, name)
+    if name == "GaussianDenoiser":
+        from guided_dlm.denoisers.gaussian import GaussianDenoiser
+
+        return GaussianDenoiser
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The project's own small denoiser: a transformer that fills masks, as a transformers `PreTrainedModel`."""
+"""The project's own small denoiser: a transformer that reads a noisy canvas, as a transformers `PreTrainedModel`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class DiffusionTransformerConfig(PretrainedConfig):
     the model was trained on the padding after the end of text ("scored") or not ("free"). Output position l is
     always the prediction for token l, read from the hidden state one position before it. `never_written_ids` are tokens
     that no completion holds: fragments of characters that the training texts never had.
+
+    `process` is the noise that the model was trained to undo, "masked" or "uniform", and `schedule` the name of its
+    noise schedule. `time_features` is how many sinusoids of the noise level the model reads; 0 for a model that is not
+    told it. `noiseless_ids` are tokens that uniform noise never writes: the mask and other specials.
     """
 
     model_type = "guided_dlm_transformer"
@@ -37,6 +41,10 @@ class DiffusionTransformerConfig(PretrainedConfig):
         dropout: float = 0.0,
         mask_token_id: int | None = None,
         never_written_ids: Sequence[int] = (),
+        process: str = "masked",
+        schedule: str = "linear",
+        time_features: int = 0,
+        noiseless_ids: Sequence[int] = (),
         **kwargs: Any,
     ) -> None:
         """Record the sizes; see the class docstring."""
@@ -51,6 +59,10 @@ class DiffusionTransformerConfig(PretrainedConfig):
         self.dropout = dropout
         self.mask_token_id = mask_token_id
         self.never_written_ids = list(never_written_ids)
+        self.process = process
+        self.schedule = schedule
+        self.time_features = time_features
+        self.noiseless_ids = list(noiseless_ids)
         super().__init__(**kwargs)
 
 
@@ -94,6 +106,29 @@ class RMSNorm(nn.Module):
         """Return `x` scaled to unit root mean square over the last axis, times the gain."""
         scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
         return x * scale.to(x.dtype) * self.weight.to(x.dtype)
+
+
+class ZeroLinear(nn.Linear):
+    """A linear map that starts as zero, so that a model begins as if the branch behind it were not there."""
+
+
+class TimeEmbedding(nn.Module):
+    """The noise level as a vector: sinusoids of it (1706.03762, sec. 3.5; 2006.11239, app. B), then a small network."""
+
+    def __init__(self, features: int, width: int) -> None:
+        """Make the network; its last layer is zero."""
+        super().__init__()
+        self.waves = features // 2
+        self.first = nn.Linear(2 * self.waves, width, bias=False)
+        self.last = ZeroLinear(width, width, bias=False)
+
+    def forward(self, time_BL: Tensor) -> Tensor:
+        """Return `[B, L, D]` from noise levels in [0, 1], `[B, L]`."""
+        step = torch.arange(self.waves, device=time_BL.device, dtype=torch.float32)
+        angle = 1000.0 * time_BL.float()[..., None] * 10_000.0 ** (-step / self.waves)
+        wave_BLF = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.first.weight.dtype)
+        embedded: Tensor = self.last(F.silu(self.first(wave_BLF)))
+        return embedded
 
 
 class Block(nn.Module):
@@ -143,6 +178,7 @@ class DiffusionTransformer(PreTrainedModel):
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.start = nn.Parameter(torch.zeros(config.hidden_size))
+        self.time = TimeEmbedding(config.time_features, config.hidden_size) if config.time_features else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.final_norm = RMSNorm(config.hidden_size)
         self.logit_scale = nn.Parameter(torch.tensor(config.hidden_size**-0.5))
@@ -153,24 +189,46 @@ class DiffusionTransformer(PreTrainedModel):
         return self.embedding
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
+        if isinstance(module, ZeroLinear):
+            nn.init.zeros_(module.weight)
+        elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5 / (2 * self.config.num_hidden_layers) ** 0.25)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=1.0)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> MaskedLMOutput:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        time_BL: Tensor | None = None,
+        **_: Any,
+    ) -> MaskedLMOutput:
         """Return `logits` `[B, L, V]`: position l predicts token l.
 
         Args:
             input_ids: int64 `[B, L]`, unknown tokens replaced by the mask token.
             attention_mask: `[B, L]`, 0 at left padding, which then acts as if it were not there.
+            time_BL: noise level of each position, float `[B, L]`, 0 at what is given; for models that are told it.
         """
-        B, L = input_ids.shape
+        return MaskedLMOutput(logits=self.read(self.trunk(self.embedding(input_ids), attention_mask, time_BL)))
+
+    def read(self, hidden_BLD: Tensor) -> Tensor:
+        """Return the logits `[B, L, V]` of hidden states: the rounding head is the embedding table itself."""
+        return F.linear(hidden_BLD, self.embedding.weight) * self.logit_scale
+
+    def trunk(self, tokens_BLD: Tensor, attention_mask: Tensor | None = None, time_BL: Tensor | None = None) -> Tensor:
+        """Return the hidden states `[B, L, D]` that predict each position, from embedded tokens; see `forward`."""
+        B, L, _ = tokens_BLD.shape
         start_B1D = self.start.expand(B, 1, -1)
-        tokens_BLD = self.embedding(input_ids)
+        if self.time is not None:
+            if time_BL is None:
+                raise ValueError("This model is told the noise level (config.time_features); give time_BL.")
+            tokens_BLD = tokens_BLD + self.time(time_BL)
+            # The start is no token with a level of its own: it is told how noisy the canvas is.
+            start_B1D = start_B1D + self.time(time_BL.amax(-1, keepdim=True))
         visible = None
         if attention_mask is None:
-            positions_BL = torch.arange(L + 1, device=input_ids.device).expand(B, -1)
+            positions_BL = torch.arange(L + 1, device=tokens_BLD.device).expand(B, -1)
         else:
             here_BL = attention_mask.bool()
             # Padding impersonates the start vector, unseen: so it predicts the first token as the start would.
@@ -178,12 +236,12 @@ class DiffusionTransformer(PreTrainedModel):
             positions_BL = F.pad(here_BL.long().cumsum(-1), (1, 0))
             visible = F.pad(here_BL, (1, 0), value=True)[:, None, None, :]
             if self.config.causal:
-                visible = visible & torch.ones(L + 1, L + 1, dtype=torch.bool, device=input_ids.device).tril()
+                visible = visible & torch.ones(L + 1, L + 1, dtype=torch.bool, device=tokens_BLD.device).tril()
         x_BLD = torch.cat([start_B1D, tokens_BLD], dim=1)
         for block in self.blocks:
             x_BLD = block(x_BLD, positions_BL, visible)
-        hidden_BLD = self.final_norm(x_BLD[:, :L])
-        return MaskedLMOutput(logits=F.linear(hidden_BLD, self.embedding.weight) * self.logit_scale)
+        hidden_BLD: Tensor = self.final_norm(x_BLD[:, :L])
+        return hidden_BLD
 
 
 AutoConfig.register(DiffusionTransformerConfig.model_type, DiffusionTransformerConfig, exist_ok=True)

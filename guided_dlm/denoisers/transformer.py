@@ -1,9 +1,9 @@
-"""Adapter of the project's own `DiffusionTransformer`."""
+"""Adapters of the project's own `DiffusionTransformer`: one that fills masks, one that undoes uniform noise."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
@@ -14,21 +14,29 @@ from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers.base import Denoiser
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.errors import InvalidRequest
-from guided_dlm.processes import MaskedProcess
+from guided_dlm.processes import MaskedProcess, Process, UniformProcess
+from guided_dlm.processes.schedules import schedule
 from guided_dlm.vocabulary import Vocabulary
 
 
 class TransformerDenoiser(Denoiser):
-    """A `DiffusionTransformer` with its vocabulary; reads the whole canvas at once."""
+    """A `DiffusionTransformer` that fills masks, with its vocabulary; reads the whole canvas at once."""
 
     closed_tail = True
+    undoes: ClassVar[str] = "masked"
+    model_class: ClassVar[type[DiffusionTransformer]] = DiffusionTransformer
 
     def __init__(self, model: DiffusionTransformer, vocabulary: Vocabulary) -> None:
         """Take a model in evaluation mode.
 
         Raises:
-            InvalidRequest: the model is autoregressive, or its vocabulary has no mask token or another size.
+            InvalidRequest: the model is autoregressive or undoes another noise, or its vocabulary does not fit it.
         """
+        if model.config.process != self.undoes:
+            raise InvalidRequest(
+                f"This model undoes {model.config.process} noise and {type(self).__name__} is for {self.undoes} noise; "
+                "load it with GuidedPipeline.from_pretrained, which finds the adapter."
+            )
         if model.config.causal:
             raise InvalidRequest(
                 "This checkpoint is autoregressive (config.causal); train a masked model from it first."
@@ -38,7 +46,7 @@ class TransformerDenoiser(Denoiser):
                 f"config.tail={model.config.tail!r}: only models that were trained on the padding after the text "
                 '("scored") are supported so far.'
             )
-        if vocabulary.mask_id is None:
+        if self.undoes == "masked" and vocabulary.mask_id is None:
             raise InvalidRequest("Masked diffusion needs a tokenizer with a mask token.")
         if model.config.vocab_size != len(vocabulary):
             raise InvalidRequest(
@@ -46,36 +54,45 @@ class TransformerDenoiser(Denoiser):
                 "load the tokenizer that the model was trained with."
             )
         self.model, self.vocabulary = model.eval(), vocabulary
-        self.process = MaskedProcess(mask_id=vocabulary.mask_id)
+        self.process = self._process()
         self.capacity, self.tail = model.config.max_position_embeddings, model.config.tail
         writable_V = torch.from_numpy(vocabulary.writable).to(self.device)
         self._dead = (~writable_V).nonzero()[:, 0]
 
+    def _process(self) -> Process:
+        assert self.vocabulary.mask_id is not None  # __init__ looked
+        return MaskedProcess(mask_id=self.vocabulary.mask_id)
+
     @classmethod
     def from_pretrained(
         cls, folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-    ) -> TransformerDenoiser:
+    ) -> Self:
         """Load a folder that `guided-dlm train` wrote, or one of the same form from the Hub.
+
+        Called on `TransformerDenoiser` it returns the adapter that fits the model's noise, which may be a subclass.
 
         Raises:
             InvalidRequest: it holds another kind of model.
         """
+        from guided_dlm.denoisers import gaussian  # noqa: F401  (tells AutoConfig its model type)
+
         config = AutoConfig.from_pretrained(folder)
         if not isinstance(config, DiffusionTransformerConfig):
             raise InvalidRequest(
                 f"{str(folder)!r} holds a {config.model_type!r} model; only those that `guided-dlm train` writes are "
                 "supported."
             )
+        adapter: type[Any] = adapter_of(config) if cls is TransformerDenoiser else cls
         shown = is_progress_bar_enabled()
         disable_progress_bar()  # a bar for a file of ten megabytes is noise in every script
         try:
-            model = DiffusionTransformer.from_pretrained(folder, dtype=dtype)
+            model = adapter.model_class.from_pretrained(folder, dtype=dtype)
         finally:
             if shown:
                 enable_progress_bar()
-        model.to(torch.device(device))  # type: ignore[arg-type]
+        model.to(torch.device(device))
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return cls(model, Vocabulary.from_tokenizer(tokenizer, config.never_written_ids))
+        return cast(Self, adapter(model, Vocabulary.from_tokenizer(tokenizer, config.never_written_ids)))
 
     @property
     def device(self) -> torch.device:
@@ -91,10 +108,71 @@ class TransformerDenoiser(Denoiser):
     @torch.inference_mode()
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float32 logits `[B, L, V]`; the model needs no time."""
-        width = canvas.prompt_BP.shape[1]
+        tokens, visible = self._inputs(canvas)
+        logits_BLV = self.model(input_ids=tokens, attention_mask=visible).logits
+        return self._of_completion(logits_BLV, canvas), carry
+
+    def _inputs(self, canvas: Canvas) -> tuple[Tensor, Tensor | None]:
+        """Return the tokens of prompt and completion `[B, P + L]`, and where they are no left padding, if any is."""
         tokens = torch.cat([canvas.prompt_BP, canvas.tokens_BL], dim=1)
-        visible = None
-        if not bool(canvas.visible_BP.all()):
-            visible = torch.cat([canvas.visible_BP, torch.ones_like(canvas.tokens_BL, dtype=torch.bool)], dim=1)
-        logits_BLV = self.model(input_ids=tokens, attention_mask=visible).logits[:, width:].float()
-        return logits_BLV.index_fill(-1, self._dead, -torch.inf), carry
+        if bool(canvas.visible_BP.all()):
+            return tokens, None
+        return tokens, torch.cat([canvas.visible_BP, torch.ones_like(canvas.tokens_BL, dtype=torch.bool)], dim=1)
+
+    def _of_completion(self, logits: Tensor, canvas: Canvas) -> Tensor:
+        """Return the completion's part of the logits, without tokens that no completion holds."""
+        return logits[:, canvas.prompt_BP.shape[1] :].float().index_fill(-1, self._dead, -torch.inf)
+
+
+def noise_levels(canvas: Canvas, t: float) -> Tensor:
+    """Return the noise level of each position of prompt and completion, float32 `[B, P + L]`: 0 at what is given."""
+    given = torch.cat([torch.ones_like(canvas.visible_BP), canvas.fixed_BL], dim=1)
+    return torch.where(given, 0.0, t).float()
+
+
+class UniformDenoiser(TransformerDenoiser):
+    """A `DiffusionTransformer` that undoes uniform noise.
+
+    Its net says what stands at a position given all the others (leave-one-out, 2412.10193); times what the token that
+    stands there says for itself, q(z_l | x0_l), that is the full posterior p(x0_l | z_t) which the sampler asks for.
+    """
+
+    undoes = "uniform"
+
+    def _process(self) -> Process:
+        self._noise = uniform_process(self.model.config)
+        return self._noise
+
+    @torch.inference_mode()
+    def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """Return float32 logits `[B, L, V]` at noise level `t`."""
+        tokens, visible = self._inputs(canvas)
+        net = self.model(input_ids=tokens, attention_mask=visible, time_BL=noise_levels(canvas, t))
+        logits_BLV = self._of_completion(net.logits, canvas)
+        odds = self._noise.log_odds(self.process.schedule(t)).to(logits_BLV)
+        z_BL1 = canvas.tokens_BL[..., None]
+        return logits_BLV.scatter_add(-1, z_BL1, odds.expand_as(z_BL1)), carry
+
+
+def uniform_process(config: DiffusionTransformerConfig) -> UniformProcess:
+    """Return the noise that a uniform model was trained on: every token but `noiseless_ids`."""
+    silent = set(config.noiseless_ids)
+    ids = tuple(i for i in range(config.vocab_size) if i not in silent)
+    return UniformProcess(size=config.vocab_size, schedule=schedule(config.schedule), token_ids=ids)
+
+
+def adapter_of(config: DiffusionTransformerConfig) -> type[TransformerDenoiser]:
+    """Return the adapter for a model by the noise that it undoes.
+
+    Raises:
+        InvalidRequest: this version knows no such noise.
+    """
+    from guided_dlm.denoisers.gaussian import GaussianDenoiser
+
+    known: list[type[TransformerDenoiser]] = [TransformerDenoiser, UniformDenoiser, GaussianDenoiser]
+    adapters = {adapter.undoes: adapter for adapter in known}
+    if config.process not in adapters:
+        raise InvalidRequest(
+            f"This model undoes {config.process!r} noise; this version knows {', '.join(sorted(adapters))}."
+        )
+    return adapters[config.process]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -64,25 +63,49 @@ class Judge:
             raise InvalidRequest(f"{len(texts) - len(examples)} of {len(texts)} texts are too long for this judge.")
         if self._own:
             return evaluate_autoregressive(self._model, examples, self._tokenizer.pad_token_id)
-        return self._of_texts([example["input_ids"][:-1] for example in examples])
+        ids = [example["input_ids"][:-1] for example in examples]
+        return -sum(self._sums(ids)) / sum(map(len, ids))
+
+    def log_p(self, texts: Sequence[str]) -> list[float]:
+        """Return log p of each text in nats, with its end for a judge of our own; an empty text is its end, or log 1.
+
+        It is a reward as it is. `pipe(constraint=Reward(judge.log_p), particles=K, resampling="search")` draws a whole
+        text from each of K rows at every step, and goes on from one of them, drawn with probability proportional to
+        p(text). Energy reranking (EDLM, 2410.21357) weighs by p(text) / p_denoiser(text | canvas); without the division
+        the choice leans to texts that both models like.
+
+        Raises:
+            InvalidRequest: a text does not fit the judge's canvas.
+        """
+        end = [self._tokenizer.eos_token_id] if self._own else []
+        ids = [[*self._tokenizer(text, add_special_tokens=False)["input_ids"], *end] for text in texts]
+        room = self._model.config.max_position_embeddings * (2 if self._own else 1)
+        long = sum(len(row) > room for row in ids)
+        if long:
+            raise InvalidRequest(f"{long} of {len(texts)} texts are too long for this judge.")
+        return self._sums(ids)
 
     @torch.inference_mode()
-    def _of_texts(self, ids: list[list[int]], batch_size: int = 32) -> float:
-        """Return the mean -log p per token of the texts, each after the start of text."""
+    def _sums(self, ids: list[list[int]], batch_size: int = 32) -> list[float]:
+        """Return log p of each text, after the start of text, which our own models have without a token."""
         start = self._tokenizer.bos_token_id
         start = self._tokenizer.eos_token_id if start is None else start
-        total, count = 0.0, sum(map(len, ids))
-        ids = sorted(ids, key=len)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # texts of one length together
+        sums = torch.zeros(len(ids), dtype=torch.float64)
         for begin in range(0, len(ids), batch_size):
-            rows = [torch.tensor([start, *row]) for row in ids[begin : begin + batch_size]]
+            here = order[begin : begin + batch_size]
+            rows = [torch.tensor(ids[i] if self._own else [start, *ids[i]], dtype=torch.int64) for i in here]
             tokens_BL = pad_sequence(rows, batch_first=True, padding_value=-1)
-            logits_BLV = self._model(input_ids=tokens_BL.clamp_min(0), attention_mask=(tokens_BL >= 0).long()).logits
-            total += float(
-                F.cross_entropy(
-                    logits_BLV[:, :-1].flatten(0, 1), tokens_BL[:, 1:].flatten(), ignore_index=-1, reduction="sum"
-                )
-            )
-        return total / count
+            if tokens_BL.shape[1] == 0:
+                continue
+            seen = {} if self._own else {"attention_mask": (tokens_BL >= 0).long()}
+            logits_BLV = self._model(input_ids=tokens_BL.clamp_min(0), **seen).logits
+            if not self._own:
+                logits_BLV, tokens_BL = logits_BLV[:, :-1], tokens_BL[:, 1:]
+            log_p_BL = logits_BLV.log_softmax(-1).gather(-1, tokens_BL.clamp_min(0)[..., None])[..., 0]
+            sums[here] = log_p_BL.double().masked_fill(tokens_BL < 0, 0.0).sum(-1)
+        result: list[float] = sums.tolist()
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from guided_dlm.canvas import Canvas
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes.schedules import Schedule
 from guided_dlm.randomness import Purpose, Randomness
@@ -18,7 +19,11 @@ from guided_dlm.randomness import Purpose, Randomness
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """One step from noise level `t` down to `s`, step `index` of `total`."""
+    """One step from noise level `t` down to `s`, step `index` of `total`.
+
+    `unmask` is the probability that a noisy position becomes clean where that is not the process's own: a corrector
+    that hides written positions makes up for them.
+    """
 
     index: int
     total: int
@@ -26,6 +31,7 @@ class Transition:
     s: float
     alpha_t: float
     alpha_s: float
+    unmask: float | None = None
 
     @classmethod
     def of(cls, index: int, total: int, schedule: Schedule) -> Transition:
@@ -39,9 +45,16 @@ class Transition:
         return self.index == self.total - 1
 
     @property
+    def whole(self) -> bool:
+        """Whether every open position is written in this step."""
+        return self.last or self.unmask == 1.0
+
+    @property
     def share(self) -> float:
         """The probability that a noisy position becomes clean in this step (2406.07524, eq. 7)."""
-        return 1.0 if self.last else (self.alpha_s - self.alpha_t) / (1.0 - self.alpha_t)
+        if self.last:
+            return 1.0
+        return (self.alpha_s - self.alpha_t) / (1.0 - self.alpha_t) if self.unmask is None else self.unmask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,3 +124,11 @@ class Process(ABC):
     @abstractmethod
     def step(self, canvas: Canvas, prediction: Prediction, at: Transition, select: Select) -> Canvas:
         """Return the next canvas, at noise level `at.s`."""
+
+    def hide(self, canvas: Canvas, where_BL: Tensor) -> Canvas:
+        """Return the canvas with these positions unknown again, never fixed ones.
+
+        Raises:
+            InvalidRequest: this process knows no such canvas; only masked diffusion does.
+        """
+        raise InvalidRequest(f"{type(self).__name__} has no mask to hide a written position with; leave out corrector.")

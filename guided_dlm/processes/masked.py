@@ -29,6 +29,10 @@ class MaskedProcess(Process):
         """Return the written tokens, -1 at the mask."""
         return canvas.tokens_BL.masked_fill(canvas.tokens_BL == self.mask_id, -1)
 
+    def hide(self, canvas: Canvas, where_BL: Tensor) -> Canvas:
+        """Put the mask back at these positions, never at fixed ones."""
+        return canvas.write(torch.full_like(canvas.tokens_BL, self.mask_id), where_BL)
+
     def log_likelihood(self, canvas: Canvas, t: float, size: int) -> Tensor:
         """Return 0 for every clean token under a mask; elsewhere 0 for the token that stands there, -inf for others."""
         hidden_BL1 = (canvas.tokens_BL == self.mask_id)[..., None]

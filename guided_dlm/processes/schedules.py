@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from guided_dlm.errors import UnknownName
 
 Schedule = Callable[[float], float]
@@ -44,3 +47,10 @@ def schedule(name: str | Schedule) -> Schedule:
     if name not in SCHEDULES:
         raise UnknownName(f"There is no noise schedule {name!r}; choose one of {sorted(SCHEDULES)}.")
     return SCHEDULES[name]
+
+
+def alphas(name: str | Schedule, t_B: Tensor) -> Tensor:
+    """Return alpha at each of many noise levels, fp64 of their shape and on their device."""
+    function = schedule(name)
+    values = [function(t) for t in t_B.flatten().tolist()]
+    return torch.tensor(values, dtype=torch.float64, device=t_B.device).reshape(t_B.shape)

@@ -80,7 +80,7 @@ class Confidence(CommitRule):
     def __call__(self, prediction: Prediction, at: Transition) -> Tensor:
         """Return the most confident positions."""
         law = prediction.law
-        if at.last:
+        if at.whole:
             return law.open_BL
         if not self.tail_apart or prediction.pad_id is None:
             return take_best(rounded(law.confidence()), law.open_BL, write_count(law.open_BL.sum(-1), at))
@@ -106,7 +106,7 @@ class LLaDA(CommitRule):
 class EntropyBound(CommitRule):
     """Write the lowest entropies while their sum minus their maximum stays below `bound` nats (2505.24857).
 
-    Always writes at least one position and everything in the last step. Likely padding waits until no text is open.
+    Always writes at least one position, and everything in the last step. Likely padding waits until no text is open.
     """
 
     bound: float = 0.5
@@ -115,7 +115,7 @@ class EntropyBound(CommitRule):
     def __call__(self, prediction: Prediction, at: Transition) -> Tensor:
         """Return the largest set of nearly independent positions."""
         law = prediction.law
-        if at.last:
+        if at.whole:
             return law.open_BL
         text_BL = law.open_BL & (rounded(_tail(prediction)) < 0.5)
         eligible_BL = torch.where(text_BL.any(-1, keepdim=True), text_BL, law.open_BL)

@@ -116,6 +116,17 @@ class Ending:
         return torch.arange(width, device=place_B1.device) == place_B1, last_B1
 
 
+def tail_of(denoiser: Denoiser, ending: Ending | None, tokens_BL: Tensor) -> Tensor:
+    """Return the positions that say how long a text is, bool `[B, L]`.
+
+    These are the end of text and the padding; where a model's canvases end (`ending`), also the last position of a text
+    that fills its canvas.
+    """
+    signs = [i for i in (denoiser.vocabulary.eos_id, denoiser.vocabulary.pad_id) if i is not None]
+    tail_BL = torch.isin(tokens_BL, torch.tensor(signs, dtype=tokens_BL.dtype, device=tokens_BL.device))
+    return tail_BL if ending is None else tail_BL | (ending.open_rows(tokens_BL)[:, None] & _last(tokens_BL))
+
+
 def _last(tokens_BL: Tensor) -> Tensor:
     return torch.arange(tokens_BL.shape[1], device=tokens_BL.device).expand_as(tokens_BL) == tokens_BL.shape[1] - 1
 

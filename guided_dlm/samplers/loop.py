@@ -20,10 +20,12 @@ from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
-from guided_dlm.samplers.ending import Ending
+from guided_dlm.samplers.correctors import Corrector, Law, Written
+from guided_dlm.samplers.ending import Ending, tail_of
 
 Carry = tuple[Any, Any]  # what the denoiser and its unconditional half keep from step to step
 NO_CARRY: Carry = (None, None)
+_TURNS = 1 << 30  # steps that far on belong to a corrector's turns after the last step
 # From the canvas, the step, its prediction and the model's own logits: which row each row goes on as, or None to stay.
 Choose = Callable[[Canvas, Transition, Prediction, Tensor], Tensor | None]
 
@@ -54,7 +56,11 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
-    """What one step did: the canvas before and after, and the law it drew from."""
+    """What one step did: the canvas before and after, and the law it drew from.
+
+    `hidden_BL` says what a corrector hid after the step wrote, bool `[B, L]`; it is hidden in `after`. Turns that a
+    corrector takes after the last step count on from there: `at.index` is then `at.total` or more.
+    """
 
     at: Transition
     before: Canvas
@@ -63,6 +69,7 @@ class Snapshot:
     logits_BLV: Tensor
     diagnostics: Diagnostics | None = None
     calls: int = 1
+    hidden_BL: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,11 +91,18 @@ class Plan:
     terminal_S: Tensor | None = None
     diagnose: bool = False
     contrast: Contrast | None = None
+    corrector: Corrector | None = None
 
     @cached_property
     def ending(self) -> Ending | None:
         """How the model's canvases end, if they do; a block of a longer text need not."""
         return Ending.of(self.denoiser) if self.terminal_S is None else None
+
+    def transition(self, index: int) -> Transition:
+        """Return step `index`, as the corrector wants it where there is one."""
+        schedule = self.denoiser.process.schedule
+        at = Transition.of(index, self.steps, schedule)
+        return at if self.corrector is None else self.corrector.transition(at, schedule)
 
     @property
     def greedy(self) -> bool:
@@ -182,36 +196,144 @@ def settle(plan: Plan, canvas: Canvas, prediction: Prediction) -> Canvas:
 
 
 def run(plan: Plan, canvas: Canvas, choose: Choose | None = None) -> Iterator[Snapshot]:
-    """Yield each step of a run; stops early once nothing is open.
+    """Yield each step of a run, and the corrector's turns after it; stops early once nothing is open.
 
     `choose` may copy rows over others before a step writes, int64 `[B]`; each row keeps its own randomness.
     """
     process, carry = plan.denoiser.process, NO_CARRY
     canvas = process.start(canvas, plan.randomness)
+    revision = None if plan.corrector is None else Revision(plan, plan.corrector, canvas)
     for index in range(plan.steps):
-        if process.selects and bool((process.known(canvas) >= 0).all()):
-            return
-        at = Transition.of(index, plan.steps, process.schedule)
+        at = plan.transition(index)
+        if process.selects and bool((process.known(canvas) >= 0).all()) and not (revision and revision.goes_on(at)):
+            break
         logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
         diagnostics = Diagnostics() if plan.diagnose else None
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
         if choose is not None and (row_B := choose(canvas, at, prediction, logits_BLV)) is not None:
             canvas, logits_BLV, carry = canvas.select(row_B), logits_BLV[row_B], _select(carry, row_B)
             prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
+            if revision is not None:
+                revision.select(row_B)
         settled = settle(plan, canvas, prediction)
         if settled is not canvas:
             prediction, shifted_BLV = predict(plan, settled, at, logits_BLV)
-        after = advance(plan, settled, prediction, at)
-        yield Snapshot(
+        snapshot = Snapshot(
             at=at,
             before=canvas,
-            after=after,
+            after=advance(plan, settled, prediction, at),
             prediction=prediction,
             logits_BLV=shifted_BLV,
             diagnostics=diagnostics,
             calls=calls,
         )
-        canvas = after
+        snapshot = snapshot if revision is None else revision.of_step(snapshot, carry)
+        yield snapshot
+        canvas = snapshot.after
+    if revision is not None:
+        yield from revision.turns(canvas, carry)
+
+
+class Revision:
+    """What a run keeps for its corrector: with which probability each token was drawn, fp64 `[B, L]`."""
+
+    def __init__(self, plan: Plan, corrector: Corrector, canvas: Canvas) -> None:
+        """Start with nothing drawn; what is given counts as certain."""
+        self.plan, self.corrector = plan, corrector
+        self._chance_BL = torch.ones(canvas.tokens_BL.shape, dtype=torch.float64, device=canvas.tokens_BL.device)
+        self._calls = 0
+
+    def goes_on(self, at: Transition) -> bool:
+        """Whether a full canvas may be opened again by this step or a later one."""
+        return self.corrector.revisits(at)
+
+    def select(self, row_B: Tensor) -> None:
+        """Let each row go on as another."""
+        self._chance_BL = self._chance_BL[row_B]
+
+    def of_step(self, snapshot: Snapshot, carry: Carry) -> Snapshot:
+        """Return the step with what the corrector hides again; after the last step nothing is."""
+        self._note(snapshot)
+        at, after = snapshot.at, snapshot.after
+        if not self.corrector.revisits(at):
+            return snapshot
+        hidden_BL = self._hidden(self.plan, at, snapshot.before, after, carry, snapshot.logits_BLV)
+        after = self.plan.denoiser.process.hide(after, hidden_BL)
+        return replace(snapshot, after=after, hidden_BL=hidden_BL, calls=snapshot.calls + self._take_calls())
+
+    def turns(self, canvas: Canvas, carry: Carry) -> Iterator[Snapshot]:
+        """Yield the turns after the last step: each hides what the corrector says and writes all of it again.
+
+        They are at the noise of the last step. A turn in which no row hides anything takes no model call.
+        """
+        plan, process, last = self.plan, self.plan.denoiser.process, self.plan.transition(self.plan.steps - 1)
+        for turn in range(self.corrector.turns(canvas.tokens_BL.shape[1])):
+            hidden_BL = self._hidden(plan, last, canvas, canvas, carry, turn=turn)
+            if not bool(hidden_BL.any()):
+                continue
+            part = replace(
+                plan, randomness=replace(plan.randomness, first_step=plan.randomness.first_step + _TURNS + turn)
+            )
+            before = process.hide(canvas, hidden_BL)
+            logits_BLV, carry, calls = logits_of(part, before, last, carry)
+            prediction, shifted_BLV = predict(part, before, last, logits_BLV)
+            snapshot = Snapshot(
+                at=replace(last, index=plan.steps + turn),
+                before=before,
+                after=advance(part, before, prediction, last),
+                prediction=prediction,
+                logits_BLV=shifted_BLV,
+                calls=calls + self._take_calls(),
+            )
+            self._note(snapshot)
+            yield snapshot
+            canvas = snapshot.after
+
+    def _note(self, snapshot: Snapshot) -> None:
+        """Remember the marginal of each token that was just written."""
+        new_BL = snapshot.after.tokens_BL != snapshot.before.tokens_BL
+        chance_BL = snapshot.prediction.law.probability(snapshot.after.tokens_BL).double()
+        self._chance_BL = torch.where(new_BL, chance_BL, self._chance_BL)
+
+    def _hidden(
+        self,
+        plan: Plan,
+        at: Transition,
+        before: Canvas,
+        after: Canvas,
+        carry: Carry,
+        logits_BLV: Tensor | None = None,
+        turn: int | None = None,
+    ) -> Tensor:
+        """Return what the corrector hides, bool `[B, L]`, whatever it says only at eligible positions."""
+        open_BL = plan.denoiser.process.known(after) < 0
+        eligible_BL = ~open_BL & ~after.fixed_BL
+        if self.corrector.keep_tail:
+            eligible_BL = eligible_BL & ~tail_of(plan.denoiser, plan.ending, after.tokens_BL)
+
+        def look(hidden_BL: Tensor) -> Law:
+            canvas = plan.denoiser.process.hide(after, hidden_BL)
+            looked_BLV, _, calls = logits_of(plan, canvas, at, carry)
+            self._calls += calls
+            return predict(plan, canvas, at, looked_BLV)[0].law
+
+        written = Written(
+            at=at,
+            before=before,
+            after=after,
+            eligible_BL=eligible_BL,
+            open_BL=open_BL,
+            chance_BL=self._chance_BL,
+            randomness=plan.randomness,
+            look=look,
+            logits_BLV=logits_BLV,
+            turn=turn,
+        )
+        return self.corrector.select(written) & eligible_BL
+
+    def _take_calls(self) -> int:
+        calls, self._calls = self._calls, 0
+        return calls
 
 
 @torch.no_grad()

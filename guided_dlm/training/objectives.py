@@ -36,7 +36,7 @@ def autoregressive(
     return (nll_BL * inside_BL).sum(-1)
 
 
-def _comb(rows: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+def comb(rows: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Return antithetic times `[B]` in [0, 1): one draw and an even comb, in random order, so all levels are seen."""
     offset = torch.rand((), generator=generator, device=device)
     comb_B = (torch.arange(rows, device=device) + offset) / rows
@@ -50,7 +50,7 @@ def hide(begin_B: Tensor, size_B: Tensor, width: int, generator: torch.Generator
     cross entropies bounds -log p of these positions (2406.03736, eq. 3.8: the 1/t form of 2406.07524, less variance).
     """
     device = size_B.device
-    count_B = (_comb(len(size_B), generator, device) * size_B).long() + 1
+    count_B = (comb(len(size_B), generator, device) * size_B).long() + 1
     score_BL = torch.rand(len(size_B), width, generator=generator, device=device)
     place_BL = torch.arange(width, device=device) - begin_B[:, None]
     outside_BL = (place_BL < 0) | (place_BL >= size_B[:, None])
@@ -114,6 +114,3 @@ def masked(
     even_B1 = (torch.arange(len(tokens_BL), device=tokens_BL.device) % 2 == 0)[:, None]
     hidden_BL = torch.where(even_B1, hidden_BL, inner_BL)
     return weighted_nll(model, tokens_BL, hidden_BL, torch.where(even_B1, weight_BL, inner_weight_BL)).sum(-1)
-
-
-OBJECTIVES: dict[str, Objective] = {"autoregressive": autoregressive, "masked": masked}

@@ -13,16 +13,20 @@ import torch
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from guided_dlm.denoisers.latent_modeling import LatentTransformer, LatentTransformerConfig
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.processes.schedules import SCHEDULES
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.labels import LabelDropout, read_labelled
-from guided_dlm.training.objectives import OBJECTIVES
 from guided_dlm.training.pairs import Pair, encode_pairs, read_pairs
 from guided_dlm.training.tokenization import build_bpe_tokenizer, build_word_tokenizer, unseen_fragments
-from guided_dlm.training.trainer import DiffusionTrainer
+from guided_dlm.training.trainer import OBJECTIVES, DiffusionTrainer
+from guided_dlm.vocabulary import Vocabulary
 
 Corpus = list[str] | list[Pair]
+DEFAULT_SCHEDULES = {"gaussian": "sqrt", "uniform": "linear"}
+TIME_FEATURES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +39,17 @@ class TrainingRecipe:
     of the other, both ways. `label` names a field with a text label: the label is the prompt of its text, and masked in
     a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
-    (`min_count` matters) or "bpe" (`vocab_size` does).
+    (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
+    by default) or a Gaussian one ("sqrt"); a masked model is trained at every share of masks and has none.
+    `embedding_size` is the width of a Gaussian model's noisy embeddings.
     """
 
     data: str
     out: str
     validation: str | None = None
     objective: str = "masked"
+    schedule: str | None = None
+    embedding_size: int = 16
     start: str | None = None
     canvas: int = 64
     hidden_size: int = 256
@@ -69,6 +77,13 @@ class TrainingRecipe:
         """Refuse an unknown objective and sizes that cannot be, before anything is read."""
         if self.objective not in OBJECTIVES:
             raise InvalidRequest(f"There is no objective {self.objective!r}; choose one of {sorted(OBJECTIVES)}.")
+        if self.schedule is not None:
+            if self.objective not in DEFAULT_SCHEDULES:
+                raise InvalidRequest(
+                    f"schedule={self.schedule!r}: the {self.objective} objective has no noise schedule; leave it out."
+                )
+            if self.schedule not in SCHEDULES:
+                raise InvalidRequest(f"There is no schedule {self.schedule!r}; choose one of {sorted(SCHEDULES)}.")
         if self.tokenizer not in ("word", "bpe"):
             raise InvalidRequest(f"There is no tokenizer {self.tokenizer!r}; choose 'word' or 'bpe'.")
         if self.tokenizer == "bpe" and self.vocab_size < 300:
@@ -86,6 +101,7 @@ class TrainingRecipe:
         if self.canvas < 2:
             raise InvalidRequest(f"canvas={self.canvas} leaves no room for a token and the end of the text.")
         counts = (
+            "embedding_size",
             "hidden_size",
             "layers",
             "heads",
@@ -113,28 +129,54 @@ class TrainingRecipe:
         return {"full_share": self.full_share}
 
 
-def make_model(recipe: TrainingRecipe, tokenizer: Any) -> DiffusionTransformer:
-    """Return a fresh model of the recipe's size, or the start model turned to the recipe's objective."""
-    causal = recipe.objective == "autoregressive"
+def make_model(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int]) -> DiffusionTransformer:
+    """Return a fresh model of the recipe's size, or the start model turned to the recipe's objective.
+
+    What the start lacks is fresh; a time embedding is then without effect at first.
+    """
+    sizes = _fresh_sizes(recipe, tokenizer)
     if recipe.start:
-        config = DiffusionTransformerConfig.from_pretrained(recipe.start)
-        config.causal, config.dropout, config.max_position_embeddings = causal, recipe.dropout, recipe.canvas
-        return DiffusionTransformer.from_pretrained(recipe.start, config=config, dtype=torch.float32)
-    return DiffusionTransformer(
-        DiffusionTransformerConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=recipe.hidden_size,
-            num_hidden_layers=recipe.layers,
-            num_attention_heads=recipe.heads,
-            intermediate_size=64 * round(recipe.hidden_size * 8 / 3 / 64),
-            max_position_embeddings=recipe.canvas,
-            causal=causal,
-            dropout=recipe.dropout,
-            mask_token_id=tokenizer.mask_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
+        started, _ = DiffusionTransformerConfig.get_config_dict(recipe.start)
+        sizes = {name: value for name, value in started.items() if name not in ("model_type", "architectures")}
+    sizes |= {"max_position_embeddings": recipe.canvas, "dropout": recipe.dropout}
+    sizes |= {"causal": recipe.objective == "autoregressive", "never_written_ids": never_written}
+    sizes |= _noise(recipe, tokenizer, never_written)
+    config: DiffusionTransformerConfig
+    kind: type[DiffusionTransformer]
+    if recipe.objective == "gaussian":
+        kind, config = LatentTransformer, LatentTransformerConfig(**sizes | {"embedding_size": recipe.embedding_size})
+    else:
+        kind, config = DiffusionTransformer, DiffusionTransformerConfig(**sizes)
+    if recipe.start:
+        return kind.from_pretrained(recipe.start, config=config, dtype=torch.float32)
+    return kind(config)
+
+
+def _noise(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int]) -> dict[str, Any]:
+    """Return what the model's config says about its noise."""
+    if recipe.objective not in DEFAULT_SCHEDULES:
+        return {"process": "masked", "schedule": "linear", "time_features": 0, "noiseless_ids": []}
+    writable = Vocabulary.from_tokenizer(tokenizer, never_written).writable
+    silent = [i for i, written in enumerate(writable.tolist()) if not written]
+    return {
+        "process": recipe.objective,
+        "schedule": recipe.schedule or DEFAULT_SCHEDULES[recipe.objective],
+        "time_features": TIME_FEATURES,
+        "noiseless_ids": silent if recipe.objective == "uniform" else [],
+    }
+
+
+def _fresh_sizes(recipe: TrainingRecipe, tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": recipe.hidden_size,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "intermediate_size": 64 * round(recipe.hidden_size * 8 / 3 / 64),
+        "mask_token_id": tokenizer.mask_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
 
 
 def training_arguments(recipe: TrainingRecipe) -> TrainingArguments:
@@ -189,8 +231,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     arguments = training_arguments(recipe)
     arguments.disable_tqdm = not progress
     checkpoint = _last_checkpoint(out / "checkpoints") if resume else None
-    model = make_model(recipe, tokenizer)
-    model.config.never_written_ids = unseen_fragments(tokenizer, examples)
+    model = make_model(recipe, tokenizer, unseen_fragments(tokenizer, examples))
     trainer = DiffusionTrainer(
         model=model,
         held_out=held_out,

@@ -12,7 +12,24 @@ from transformers import Trainer
 
 from guided_dlm.denoisers.modeling import DiffusionTransformer
 from guided_dlm.training.data import CanvasCollator
-from guided_dlm.training.objectives import OBJECTIVES, Objective, any_order, length_first, length_nll, weighted_nll
+from guided_dlm.training.gaussian import evaluate_gaussian, gaussian
+from guided_dlm.training.objectives import (
+    Objective,
+    any_order,
+    autoregressive,
+    length_first,
+    length_nll,
+    masked,
+    weighted_nll,
+)
+from guided_dlm.training.uniform import evaluate_uniform, uniform
+
+OBJECTIVES: dict[str, Objective] = {
+    "autoregressive": autoregressive,
+    "gaussian": gaussian,
+    "masked": masked,
+    "uniform": uniform,
+}
 
 
 class DiffusionTrainer(Trainer):
@@ -38,15 +55,22 @@ class DiffusionTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return the validation figure of the objective, in nats per token, and log it."""
-        if self._net.config.causal:
-            metrics = {"eval_nll": evaluate_autoregressive(self._net, self._held_out, self._pad_id)}
-        else:
-            bound = evaluate_masked(self._net, self._held_out, self._pad_id, passes=1)
-            metrics = {f"eval_{name}": value for name, value in bound.items()}
+        figures = self._figures()
+        metrics = {f"eval_{name}": value for name, value in figures.items()}
         self._net.train()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _figures(self) -> dict[str, float]:
+        net, held_out, pad_id = self._net, self._held_out, self._pad_id
+        if net.config.causal:
+            return {"nll": evaluate_autoregressive(net, held_out, pad_id)}
+        if net.config.process == "uniform":
+            return evaluate_uniform(net, held_out, pad_id, passes=1)
+        if net.config.process == "gaussian":
+            return evaluate_gaussian(net, held_out, pad_id, passes=1)
+        return evaluate_masked(net, held_out, pad_id, passes=1)
 
 
 @torch.inference_mode()
@@ -58,7 +82,7 @@ def evaluate_autoregressive(model: Any, examples: list[dict[str, Any]], pad_id: 
     collate = CanvasCollator(pad_id, longest, full_share=0.0, max_tail=0)
     for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate):  # type: ignore[arg-type]
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        total += float(OBJECTIVES["autoregressive"](model, batch["input_ids"], batch["length"], None, None).sum())
+        total += float(autoregressive(model, batch["input_ids"], batch["length"], None, None).sum())
         count += int(batch["length"].sum())
     return total / count
 

@@ -144,3 +144,35 @@ def test_impossible_counts_and_exploding_products_are_refused() -> None:
     counted = TokenAutomaton.count_tokens(VOCABULARY, 90, None)
     with pytest.raises(AutomatonTooLarge, match="more than 60 pairs"):
         counted.combine(ByteAutomaton.from_regex("(?:a{7})*").lift(VOCABULARY), "both", max_states=60)
+
+
+@pytest.mark.parametrize("specials", [(0, 1), (0, 0), (None, None)])
+def test_a_score_is_the_weight_of_the_level_that_a_text_ends_at(specials: tuple[int | None, int | None]) -> None:
+    vocabulary = Vocabulary.from_tokens(TOKENS, eos_id=specials[0], pad_id=specials[1], mask_id=2)
+    step = np.array([9, 9, 9, 1, -1, 2, 0])
+    weights = np.array([-3.0, 0.5, 0.25, 7.0])
+    automaton = TokenAutomaton.score(vocabulary, step, 1, weights)
+    assert automaton.log_weight is not None
+    expected = {}
+    for canvas in itertools.product(range(3, 7), repeat=3):
+        for length in range(4 if specials[0] is not None else 3, 0, -1):
+            text = canvas[: length - 1] if specials[0] is not None else canvas
+            level = 1
+            for token in text:
+                level = min(max(level + int(step[token]), 0), 3)
+            tail = () if len(text) == 3 else (specials[0], *[specials[1]] * (2 - len(text)))
+            expected[(*text, *tail)] = weights[level]
+    found = {}
+    for canvas in accepted(automaton, 3):
+        state = automaton.start
+        for token in canvas:
+            state = int(automaton.transitions[state, automaton.token_class[token]])
+        found[canvas] = float(automaton.log_weight[state])
+    assert found == expected
+
+
+def test_a_score_of_the_wrong_size_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"a step for each of 7 tokens"):
+        TokenAutomaton.score(VOCABULARY, np.zeros(3, dtype=np.int64), 0, np.zeros(2))
+    with pytest.raises(InvalidRequest, match=r"from 0 to 1; got 7 steps and 2"):
+        TokenAutomaton.score(VOCABULARY, np.zeros(7, dtype=np.int64), 2, np.zeros(2))

@@ -344,3 +344,17 @@ def test_help_names_every_command(run: object) -> None:
     result = run("--help")  # type: ignore[operator]
     assert result.status == 0
     assert all(name in result.out for name in ("generate", "constraints", "explain", "train", "demo"))
+
+
+def test_coherence_is_a_table_of_one_row(run: object, model: str) -> None:
+    result = run("evaluate", "coherence", model, "--samples", 3, "--steps", 3, "--corrector", "gibbs")  # type: ignore[operator]
+    assert result.status == 0
+    head, row = (line.split() for line in result.out.splitlines()[:2])
+    assert head == ["corrector", "self-acceptance", "introspective", "acceptance", "denoiser", "calls"]
+    assert row[0] == "gibbs" and all(0 < float(share) <= 1 for share in row[1:3]) and int(row[3]) > 3
+
+
+def test_an_unknown_corrector_is_one_sentence(run: object, model: str) -> None:
+    result = run("evaluate", "coherence", model, "--corrector", "gibs")  # type: ignore[operator]
+    assert result.status == 1
+    assert "Did you mean 'gibbs'?" in result.err and "Traceback" not in result.err

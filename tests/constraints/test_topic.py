@@ -17,13 +17,14 @@ from constraints.word_training import cross_validate, without_doubles
 from guided_dlm import CompileContext, Constraint, Guide, GuidedPipeline, Step, Vocabulary
 from guided_dlm.constraint import Diagnostics
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.posterior import Posterior
 from guided_dlm.testing import check_constraint
 
 SPACED = Vocabulary.from_tokens([b" good", b" Good", b"good", b" bad", b" the", b" pizza", b""], eos_id=6)
 PLAIN = Vocabulary.from_tokens([b"good", b"bad", b"b", b""], eos_id=3)
 PETS = ["the dog barks", "a dog and a cat", "the cat sleeps"]
 CARS = ["the car stops", "a car and a bus", "the bus waits"]
-BY_EXAMPLE = Topic(examples=PETS, background=CARS, strength=2.0)
+BY_EXAMPLE = Topic(examples=PETS, background=CARS, strength=2.0, method="relaxed")
 WORDED = Vocabulary.from_tokens([b" dog", b" cat", b" car", b" the", b" good", b" bad", b"", b""], eos_id=6, mask_id=7)
 
 
@@ -60,7 +61,9 @@ def test_words_of_one_token_are_pulled_whatever_their_case() -> None:
     assert notes == {"words": 3, "single_tokens": 2}
 
 
-@pytest.mark.parametrize("wish", [Sentiment("positive"), Sentiment("negative", strength=-0.5), BY_EXAMPLE], ids=repr)
+@pytest.mark.parametrize(
+    "wish", [Sentiment(method="relaxed"), Sentiment("negative", strength=-0.5, method="relaxed"), BY_EXAMPLE], ids=repr
+)
 def test_the_gradient_is_that_of_finite_differences(wish: WordClassifier) -> None:
     guide = wish.compile(CompileContext(vocabulary=WORDED, length=3))
     relaxed_BLV = random_law(2, 3, len(WORDED))
@@ -72,7 +75,7 @@ def test_the_gradient_is_that_of_finite_differences(wish: WordClassifier) -> Non
         assert float(gradient_BLV[index]) == pytest.approx(float(change_B.sum()) / 2e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize("wish", [Sentiment("positive", strength=2.0), BY_EXAMPLE], ids=repr)
+@pytest.mark.parametrize("wish", [Sentiment(strength=2.0, method="relaxed"), BY_EXAMPLE], ids=repr)
 def test_energy_reward_and_check_agree_on_a_text_of_whole_tokens(wish: WordClassifier) -> None:
     guide = wish.compile(CompileContext(vocabulary=WORDED, length=6))
     ids = torch.tensor([[3, 0, 4, 6, 6, 6]])
@@ -86,8 +89,30 @@ def test_energy_reward_and_check_agree_on_a_text_of_whole_tokens(wish: WordClass
     assert float(energy_of(guide, relaxed_BLV[:, :4])[0]) == float(energy_of(guide, relaxed_BLV)[0])  # no padding
 
 
+@pytest.mark.parametrize("strength", [1.0, 6.0, -2.0])
+def test_the_exact_method_is_the_law_of_texts_times_their_probability(strength: float) -> None:
+    """Against enumeration of all canvases; the weights rounded as the docstring says."""
+    wish = Sentiment("positive", strength=strength)
+    guide = wish.compile(CompileContext(vocabulary=WORDED, length=3))
+    assert guide.automaton is not None and guide.energy is None and guide.reward is None
+    logits_BLV = 2 * torch.randn(1, 3, len(WORDED), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = {word: 0.25 * round(w / 0.25) for word, w in wish.word_model().weights.items()}
+    bend, law = 0.25 * round(wish.word_model().intercept / 0.25), torch.zeros([len(WORDED)] * 3, dtype=torch.float64)
+    log_p_LV = logits_BLV[0].log_softmax(-1)
+    for length in range(4):
+        for text in np.ndindex(*[6] * length):
+            canvas = [*text, *[6] * (3 - length)]  # this vocabulary has no padding of its own
+            logit = bend + sum(weight.get(WORDED.tokens[token].decode().strip(), 0.0) for token in text)
+            log_p = sum(float(log_p_LV[i, token]) for i, token in enumerate(canvas))
+            law[tuple(canvas)] = math.exp(log_p - strength * math.log1p(math.exp(-logit)))
+    posterior = Posterior(logits_BLV, guide.automaton)
+    assert float(posterior.log_z[0]) == pytest.approx(math.log(float(law.sum())), abs=1e-8)
+    expected_LV = torch.stack([law.sum([i for i in range(3) if i != keep]) for keep in range(3)]) / law.sum()
+    assert torch.allclose(posterior.marginals()[0], expected_LV, rtol=0, atol=1e-8)
+
+
 def test_words_of_several_tokens_count_in_the_reward() -> None:
-    guide = Sentiment("positive").compile(CompileContext(vocabulary=WORDED, length=4))
+    guide = Sentiment(method="relaxed").compile(CompileContext(vocabulary=WORDED, length=4))
     assert guide.reward is not None
     found = guide.reward(["good", "good wonderful"], torch.zeros(2, 4, dtype=torch.int64))
     assert float(found[1]) > float(found[0])
@@ -95,13 +120,15 @@ def test_words_of_several_tokens_count_in_the_reward() -> None:
 
 def test_without_a_word_of_one_token_there_is_a_reward_alone() -> None:
     guide = Sentiment("positive").compile(CompileContext(vocabulary=Vocabulary((b"q", b""), eos_id=1), length=4))
-    assert guide.energy is None and guide.reward is not None and guide.needs_particles
+    assert guide.automaton is None and guide.energy is None and guide.reward is not None and guide.needs_particles
     with pytest.raises(InvalidRequest, match=r"Give particles=8 or more"):
         tabular_pipeline()(constraint=BY_EXAMPLE)
+    with pytest.raises(InvalidRequest, match=r"method='first_order'; choose 'exact' or 'relaxed'"):
+        Sentiment(method="first_order")
 
 
 def test_the_pull_fades_once_the_text_is_what_is_wished() -> None:
-    guide = Sentiment("positive").compile(CompileContext(vocabulary=WORDED, length=20))
+    guide = Sentiment(method="relaxed").compile(CompileContext(vocabulary=WORDED, length=20))
     strongest = []
     for token in (5, 3, 4):  # all bad, all "the", all good
         relaxed_BLV = torch.nn.functional.one_hot(torch.full((1, 20), token), len(WORDED)).double()
@@ -109,7 +136,7 @@ def test_the_pull_fades_once_the_text_is_what_is_wished() -> None:
     assert strongest[0] > 1.5 * strongest[1] > 1e4 * strongest[2]
 
 
-@pytest.mark.parametrize("wish", [Sentiment("positive"), BY_EXAMPLE], ids=repr)
+@pytest.mark.parametrize("wish", [Sentiment(method="relaxed"), BY_EXAMPLE], ids=repr)
 def test_a_row_is_alone_bit_for_bit(wish: WordClassifier) -> None:
     guide = wish.compile(CompileContext(vocabulary=WORDED, length=9))
     relaxed_BLV = random_law(7, 9, len(WORDED), torch.float32)
@@ -119,7 +146,7 @@ def test_a_row_is_alone_bit_for_bit(wish: WordClassifier) -> None:
 
 
 def test_the_probability_goes_into_the_trace() -> None:
-    wish, relaxed_BLV = Sentiment("negative", strength=0.5), random_law(2, 3, len(WORDED))
+    wish, relaxed_BLV = Sentiment("negative", strength=0.5, method="relaxed"), random_law(2, 3, len(WORDED))
     guide, diagnostics = wish.compile(CompileContext(vocabulary=WORDED, length=3)), Diagnostics()
     assert guide.energy is not None
     energy_B = guide.energy(relaxed_BLV, step_of(relaxed_BLV.argmax(-1), diagnostics))
@@ -303,7 +330,7 @@ def test_the_pull_moves_texts_of_a_real_model_the_more_the_stronger(shipped: Gui
         out = shipped(constraint=wish, num_samples=24, max_new_tokens=32, steps=8, seed=1)
         return sum(row[repr(wish)]["score"] for row in out.report) / len(out)
 
-    assert mean_log_p(-2.0) < mean_log_p(0.0) - 0.1 < mean_log_p(4.0) - 0.4
+    assert mean_log_p(-8.0) < mean_log_p(0.0) - 0.1 < mean_log_p(16.0) - 0.4
 
 
 def test_hard_wishes_hold_under_a_strong_pull_and_rows_do_not_depend_on_the_batch(shipped: GuidedPipeline) -> None:

@@ -1,12 +1,14 @@
 """Judges of fluency against sums by hand, and diversity of texts whose figures are known."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import SENTENCES, word_tokenizer
+from tiny import SENTENCES, tiny_pipeline, word_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from constraints import Reward
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation.fluency import Judge, diversity
@@ -88,3 +90,26 @@ def test_diversity_of_one_text_repeated_and_of_texts_that_share_nothing() -> Non
     near = diversity(["a b c d e", "a b c d f"]).self_bleu
     assert near == pytest.approx((4 / 5 * (3 + 1) / (4 + 1) * (2 + 1) / (3 + 1) * (1 + 1) / (2 + 1)) ** 0.25)
     assert diversity(["alone"]).self_bleu == 0.0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [own, foreign])
+def test_log_p_of_texts_adds_up_to_their_nll_and_does_not_depend_on_the_batch(
+    tmp_path: Path, kind: Callable[[Path], object]
+) -> None:
+    kind(tmp_path)
+    judge = Judge(tmp_path)
+    together = judge.log_p(SENTENCES)
+    assert together == pytest.approx([judge.log_p([text])[0] for text in SENTENCES], abs=1e-4)
+    ends = len(SENTENCES) if kind is own else 0
+    tokens = ends + sum(len(word_tokenizer()(text, add_special_tokens=False)["input_ids"]) for text in SENTENCES)
+    assert -sum(together) / tokens == pytest.approx(judge.nll(SENTENCES), abs=1e-5)
+    assert judge.log_p([""])[0] == 0.0 if kind is foreign else judge.log_p([""])[0] < 0.0
+
+
+def test_log_p_is_a_reward_that_a_search_follows(tmp_path: Path) -> None:
+    foreign(tmp_path)
+    judge, pipe = Judge(tmp_path), tiny_pipeline()
+    plain = pipe(num_samples=8, steps=4, seed=1).texts
+    found = pipe(constraint=Reward(judge.log_p), num_samples=8, steps=4, seed=1, particles=6, resampling="search").texts
+    assert sum(judge.log_p(found)) > sum(judge.log_p(plain))

@@ -26,7 +26,7 @@ from guided_dlm.automata import ByteAutomaton
 from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior import Factors
-from guided_dlm.processes import GaussianProcess, Prediction, Transition
+from guided_dlm.processes import GaussianProcess, Prediction, Transition, clean_from_noise, clean_from_velocity
 from guided_dlm.processes.schedules import cosine, linear, sqrt
 from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.samplers.commit import Ancestral
@@ -151,7 +151,98 @@ def test_every_output_of_the_pipeline_satisfies_a_hard_constraint(clean: str, et
         assert math.isfinite(float(out.log_weights.sum()))
 
 
-@pytest.mark.parametrize("options", [{"clean": "median"}, {"eta": -0.1}, {"eta": 1.5}])
+def bent(t: float) -> float:
+    """A schedule whose log-SNR is finite at both ends, so that solutions are smooth."""
+    return 0.05 + 0.9 * (1.0 - t)
+
+
+def solve(steps: int, solver: str, mean: Any, table_VD: Tensor) -> Tensor:
+    """Latents at t = 0 by steps towards E[x0 | x_t] = `mean(x, abar)`, which the law of two tokens expresses."""
+    noise = GaussianProcess(embeddings_VD=table_VD, schedule=bent, clean="mean", eta=0.0, solver=solver)
+    randomness = Randomness(row_seeds(0, 64, CPU))
+    canvas = noise.start(canvas_of(torch.zeros(64, 1, dtype=torch.int64), VOCABULARY), randomness)
+    for index in range(steps):
+        at = Transition.of(index, steps, bent)
+        assert canvas.latents_BLD is not None
+        aim_BL1 = mean(canvas.latents_BLD, at.alpha_t) / table_VD[0]  # in (-1, 1)
+        law = Factors(torch.cat([(1 + aim_BL1) / 2, (1 - aim_BL1) / 2], -1).log())
+        canvas = noise.step(canvas, Prediction(law=law, randomness=randomness, step=index), at, Ancestral())
+    assert canvas.latents_BLD is not None
+    return canvas.latents_BLD
+
+
+def orders(mean: Any, table_VD: Tensor, exact: Tensor) -> dict[str, list[float]]:
+    """Log2 of the factors by which the error shrinks as steps double."""
+    found = {}
+    for solver in ("ddim", "dpm++2m"):
+        error = [float((solve(n, solver, mean, table_VD) - exact).abs().mean()) for n in (40, 80, 160)]
+        found[solver] = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(error)]
+    return found
+
+
+def test_the_look_back_solver_is_of_second_order_on_gaussian_data() -> None:
+    """x0 ~ N(0, c^2): the marginal's standard deviation scales along the solution."""
+    c, table_VD = 0.6, torch.tensor([[50.0], [-50.0]], dtype=torch.float64)
+
+    def mean(x: Tensor, abar: float) -> Tensor:
+        return math.sqrt(abar) * c**2 / (abar * c**2 + 1 - abar) * x
+
+    canvas = canvas_of(torch.zeros(64, 1, dtype=torch.int64), VOCABULARY)
+    first = GaussianProcess(embeddings_VD=table_VD).start(canvas, Randomness(row_seeds(0, 64, CPU))).latents_BLD
+    assert first is not None
+    exact = first * math.sqrt((bent(0) * c**2 + 1 - bent(0)) / (bent(1) * c**2 + 1 - bent(1)))
+    found = orders(mean, table_VD, exact)
+    assert all(0.8 < order < 1.2 for order in found["ddim"])
+    assert all(order > 1.7 for order in found["dpm++2m"])
+
+
+def test_the_look_back_solver_is_of_second_order_on_a_mixture() -> None:
+    """x0 is 1 or -1: against its own solution in many steps."""
+    table_VD = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+
+    def mean(x: Tensor, abar: float) -> Tensor:
+        return torch.tanh(math.sqrt(abar) / (1 - abar) * x).clamp(-1 + 1e-12, 1 - 1e-12)
+
+    found = orders(mean, table_VD, solve(2000, "dpm++2m", mean, table_VD))
+    assert all(0.8 < order < 1.2 for order in found["ddim"])
+    assert all(order > 1.7 for order in found["dpm++2m"])
+
+
+@pytest.mark.parametrize("schedule", [sqrt, cosine, linear])
+def test_the_look_back_solver_runs_where_the_log_snr_is_infinite(schedule: Any) -> None:
+    joint = random_joint(SIZE, 1, seed=1)
+    steps = process(schedule=schedule, clean="mean", eta=0.0, solver="dpm++2m")
+    drawn = draw_many(TabularDenoiser(joint, VOCABULARY, steps), Ancestral(), 30, ROWS)
+    assert tv(counts(drawn, SIZE), joint.flatten()) < 0.05
+
+
+@pytest.mark.parametrize("abar", [0.01, 0.5, 0.99])
+def test_predictions_of_noise_and_velocity_are_predictions_of_the_clean_vectors(abar: float) -> None:
+    clean, noise = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noisy = math.sqrt(abar) * clean + math.sqrt(1 - abar) * noise
+    velocity = math.sqrt(abar) * noise - math.sqrt(1 - abar) * clean
+    torch.testing.assert_close(clean_from_noise(noisy, noise, abar), clean)
+    torch.testing.assert_close(clean_from_velocity(noisy, velocity, abar), clean)
+
+
+def test_at_pure_noise_only_the_velocity_tells_the_clean_vectors() -> None:
+    clean, noise = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(clean_from_velocity(noise, -clean, 0.0), clean)
+    with pytest.raises(InvalidRequest, match="no signal"):
+        clean_from_noise(noise, noise, 0.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clean": "median"},
+        {"eta": -0.1},
+        {"eta": 1.5},
+        {"solver": "euler"},
+        {"solver": "dpm++2m"},
+        {"solver": "dpm++2m", "clean": "mean"},
+    ],
+)
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=next(iter(options))):
         process(**options)

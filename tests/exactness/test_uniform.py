@@ -7,6 +7,7 @@ import torch
 from oracles import (
     Pattern,
     accepted,
+    canvas_of,
     canvases,
     chi_square,
     counts,
@@ -22,6 +23,7 @@ from torch import Tensor
 from guided_dlm import GuidedPipeline, Vocabulary
 from guided_dlm.automata import ByteAutomaton
 from guided_dlm.denoisers import TabularDenoiser
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import Transition, UniformProcess
 from guided_dlm.processes.schedules import cosine, linear
 from guided_dlm.samplers.commit import Ancestral
@@ -75,6 +77,34 @@ def test_the_transition_is_bayes_rule(index: int, total: int, schedule) -> None:
     found = process.transition(noisy, clean, at)
     assert torch.allclose(found, bayes(at.alpha_t, at.alpha_s), rtol=0, atol=1e-12)
     assert torch.allclose(found.sum(-1), torch.ones(SIZE, SIZE, dtype=torch.float64), atol=1e-12)
+
+
+@pytest.mark.parametrize("index", [0, 2, 3])
+def test_noise_over_some_of_the_tokens_steps_by_bayes_rule_too(index: int) -> None:
+    process, at = UniformProcess(size=4, token_ids=(0, 1, 3)), Transition.of(index, 4, linear)
+    noise_V = torch.tensor([1, 1, 0, 1]).double() / 3
+    to_s = at.alpha_s * torch.eye(4).double() + (1 - at.alpha_s) * noise_V
+    ratio = at.alpha_t / at.alpha_s
+    s_to_t = ratio * torch.eye(4).double() + (1 - ratio) * noise_V
+    for z, x in itertools.product((0, 1, 3), range(4)):  # noise never puts a 2, but a text may hold one
+        mass_V = to_s[x] * s_to_t[:, z]
+        found = process.transition(torch.tensor([[z]]), torch.tensor([[x]]), at)[0, 0]
+        assert torch.allclose(found, mass_V / mass_V.sum(), rtol=0, atol=1e-12)
+
+
+def test_the_log_odds_are_the_likelihood_up_to_a_constant() -> None:
+    process = UniformProcess(size=4, token_ids=(0, 1, 3))
+    canvas = canvas_of(torch.tensor([[0, 3, 1]]), VOCABULARY)
+    seen_BLV = process.log_likelihood(canvas, 0.3, 4)
+    gap_BLV = seen_BLV - seen_BLV[..., 2:3]
+    expected = process.log_odds(linear(0.3)) * torch.nn.functional.one_hot(canvas.tokens_BL, 4)
+    assert torch.allclose(gap_BLV, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("ids", [(), (0, 0), (3,), (-1, 1)])
+def test_noise_over_what_are_no_tokens_is_refused(ids: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="token_ids"):
+        UniformProcess(size=SIZE, token_ids=ids)
 
 
 @pytest.mark.parametrize("constrained", [False, True])

@@ -1,0 +1,183 @@
+"""What holds under every corrector: hard constraints, rows, given tokens, the end of the text, traces."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from oracles import CPU, Pattern, random_joint
+from tiny import tabular_pipeline, tiny_pipeline
+from torch import Tensor
+
+from constraints import Energy, Length, Reward, Words
+from guided_dlm import Guide, GuidedPipeline, Vocabulary
+from guided_dlm.canvas import Canvas
+from guided_dlm.denoisers import TabularDenoiser
+from guided_dlm.errors import InvalidRequest, UnknownName
+from guided_dlm.randomness import Randomness, row_seeds
+from guided_dlm.samplers import CORRECTORS, Corrector, Plan, Snapshot
+from guided_dlm.samplers.commit import Confidence
+from guided_dlm.samplers.correctors import P2, Gibbs, Informed, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale, Rescore
+from guided_dlm.samplers.loop import run
+
+MASK = 3
+PLAIN = Vocabulary.from_tokens([b"a", b"b", b"c", b""], eos_id=None, mask_id=MASK)
+STRONG: dict[str, Corrector] = {  # strong enough to act on canvases of a few tokens
+    "remdm-cap": RemdmCap(strength=0.4),
+    "remdm-rescale": RemdmRescale(strength=0.5),
+    "remdm-conf": RemdmConf(),
+    "remdm-loop": RemdmLoop(strength=0.4, hold=0.3),
+    "rescore": Rescore(count=2, repeats=2, groups=2),
+    "informed": Informed(count=2, repeats=2, groups=2),
+    "gibbs": Gibbs(sweeps=2, group=1),
+    "p2": P2(),
+}
+
+
+def test_every_registered_corrector_is_tested_here() -> None:
+    assert STRONG.keys() == CORRECTORS.keys()
+    assert all(type(STRONG[name]) is type(CORRECTORS[name]) for name in STRONG)
+
+
+@pytest.mark.parametrize(
+    "corrector",
+    [RemdmCap(strength=0.0), RemdmRescale(strength=0.0), RemdmConf(strength=0.0), Gibbs(sweeps=0), Rescore(repeats=0)],
+    ids=lambda c: type(c).__name__,
+)
+@pytest.mark.parametrize("sampler", ["confidence", "ancestral"])
+def test_zero_strength_is_bit_identical_to_no_corrector(corrector: Corrector, sampler: str) -> None:
+    pipe = tiny_pipeline()
+    plain, zero = (
+        pipe(constraint=Length(words=(2, 6)), num_samples=6, steps=6, sampler=sampler, corrector=one, seed=3)
+        for one in (None, corrector)
+    )
+    assert torch.equal(plain.tokens, zero.tokens)
+    assert plain.denoiser_calls == zero.denoiser_calls
+
+
+@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("sampler", ["confidence", "ancestral", "llada", "entropy_bound"])
+def test_hard_constraints_hold_on_every_text(name: str, sampler: str) -> None:
+    wish = Length(words=(2, 7)) & Words(include=["pub"], exclude=["The"])
+    hidden = []
+    out = tiny_pipeline()(
+        constraint=wish,
+        num_samples=24,
+        steps=5,
+        sampler=sampler,
+        corrector=STRONG[name],
+        seed=1,
+        callback=lambda s: hidden.append(s.at.index >= 5 or (s.hidden_BL is not None and bool(s.hidden_BL.any()))),
+    )
+    assert bool(out.satisfied.all())
+    assert any(hidden)
+
+
+@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_hard_constraints_hold_where_the_model_gives_them_no_probability(name: str, temperature: float) -> None:
+    joint = torch.zeros(4, 4, 4, dtype=torch.float64)
+    joint[0, 0, 0] = joint[1, 1, 1] = 0.5
+    out = GuidedPipeline(TabularDenoiser(joint, PLAIN))(
+        constraint=Pattern("c.*b.*"), num_samples=40, steps=4, corrector=STRONG[name], temperature=temperature
+    )
+    assert bool(out.satisfied.all())
+
+
+@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("sampler", ["confidence", "ancestral"])
+def test_a_row_does_not_depend_on_its_batch(name: str, sampler: str) -> None:
+    pipe = tabular_pipeline(length=4, seed=2)
+    seeds = [11, 12, 13, 14, 15]
+    request = {"steps": 5, "sampler": sampler, "corrector": STRONG[name], "constraint": Pattern("[ab .]*b[ab .]*")}
+    together = pipe(num_samples=5, seed=seeds, **request).tokens
+    turned = pipe(num_samples=5, seed=seeds[::-1], **request).tokens
+    alone = torch.cat([pipe(num_samples=1, seed=[seed], **request).tokens for seed in seeds])
+    assert torch.equal(together, alone)
+    assert torch.equal(together, turned.flip(0))
+
+
+@pytest.mark.parametrize("name", STRONG)
+def test_given_tokens_are_never_hidden(name: str) -> None:
+    joint = random_joint(4, 4, seed=5, text=[0, 1, 2])
+    plan = Plan(
+        denoiser=TabularDenoiser(joint, PLAIN),
+        guide=Guide(),
+        automata=None,
+        rule=Confidence(),
+        randomness=Randomness(row_seeds(0, 50, CPU)),
+        steps=6,
+        corrector=STRONG[name],
+    )
+    given = torch.tensor([[-1, 2, -1, 0]]).expand(50, 4)
+    canvas = Canvas.from_prompts([None] * 50, PLAIN, 4, CPU).fix(given)
+    seen = [snapshot.after.tokens_BL for snapshot in run(plan, canvas)]
+    assert all(bool((tokens[:, 1] == 2).all() and (tokens[:, 3] == 0).all()) for tokens in seen)
+    assert bool((seen[-1] != MASK).all())
+
+
+@pytest.mark.parametrize("name", STRONG)
+def test_the_end_of_the_text_stays_unless_asked_otherwise(name: str) -> None:
+    pipe = tiny_pipeline()
+    end = pipe.denoiser.vocabulary.eos_id
+
+    def ends(corrector: Corrector) -> tuple[bool, Tensor]:
+        steps: list[Snapshot] = []
+        wish = Length(tokens=(3, 9))  # under a constraint nothing ends a text but its end
+        pipe(constraint=wish, num_samples=30, steps=8, corrector=corrector, callback=steps.append)
+        first = steps[0].after.tokens_BL == end
+        kept = all(torch.equal(step.after.tokens_BL == end, first) for step in steps)
+        return kept, first
+
+    kept, first = ends(STRONG[name])
+    assert kept and bool(first.any())
+    if name in ("remdm-cap", "p2"):
+        assert not ends(replace(STRONG[name], keep_tail=False))[0]
+
+
+@pytest.mark.parametrize("name", STRONG)
+def test_correctors_work_with_soft_guides_contrast_blocks_and_search(name: str) -> None:
+    pipe, corrector = tiny_pipeline(), STRONG[name]
+    soft = Length(words=(2, 8)) & Energy(lambda p_BLV, step: p_BLV[..., 5].sum(-1))
+    assert bool(pipe(constraint=soft, num_samples=4, steps=5, corrector=corrector).satisfied.all())
+    out = pipe("The Mill", soft, num_samples=2, steps=5, corrector=corrector, guidance_scale=2.0)
+    assert bool(out.satisfied.all())
+    blocks = pipe(constraint=Length(words=(2, 8)), num_samples=4, steps=3, corrector=corrector, block_length=4)
+    assert bool(blocks.satisfied.all())
+    wish = Length(words=(2, 8)) & Reward(lambda texts: [-float(len(text)) for text in texts])
+    found = pipe(constraint=wish, num_samples=2, steps=4, corrector=corrector, particles=4, resampling="search")
+    assert bool(found.satisfied.all())
+
+
+def test_calls_and_traces_count_what_was_looked_at_again() -> None:
+    pipe = tiny_pipeline()
+    plain = pipe(num_samples=3, steps=4, seed=1)
+    out = pipe(num_samples=3, steps=4, seed=1, corrector=Rescore(count=1, repeats=2, groups=3), return_trace=True)
+    assert out.denoiser_calls - plain.denoiser_calls == 2 * (3 + 1)
+    assert out.trace is not None and len(out.trace.steps) == plain.denoiser_calls + 2
+    assert all(int(step.written_BL.sum(-1).max()) <= 1 for step in out.trace.steps[-2:])
+
+
+def test_hidden_positions_are_not_traced_as_written() -> None:
+    out = tiny_pipeline()(num_samples=4, steps=6, corrector=P2(), return_trace=True)
+    mask = tiny_pipeline().denoiser.vocabulary.mask_id
+    assert out.trace is not None
+    assert any(bool((step.tokens_BL == mask).any()) for step in out.trace.steps)
+    assert not any(bool((step.written_BL & (step.tokens_BL == mask)).any()) for step in out.trace.steps)
+
+
+def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
+    pipe = tiny_pipeline()
+    with pytest.raises(UnknownName, match="Did you mean 'gibbs'"):
+        pipe(corrector="gibs")
+    with pytest.raises(InvalidRequest, match="weights of runs that hide tokens again"):
+        pipe(corrector="gibbs", particles=4)
+    for bad in (
+        lambda: RemdmCap(strength=2.0),
+        lambda: Gibbs(group=0),
+        lambda: Rescore(count=0),
+        lambda: P2(strength=-1),
+    ):
+        with pytest.raises(InvalidRequest):
+            bad()
+    with pytest.raises(InvalidRequest, match="rise between 0 and 1"):
+        RemdmLoop(t_on=0.1, t_off=0.5)

@@ -23,8 +23,9 @@ Verdict = Callable[[list[str]], Sequence[bool]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way to ask for a class of texts; `guide` is the module whose calls are counted."""
+    """One way to ask for a class of texts; `guide` is the module whose calls are counted, `base` the case beside it."""
 
+    base: str = "unguided"
     constraint: Constraint | None = None
     options: dict[str, Any] = field(default_factory=dict)
     guide: nn.Module | None = None
@@ -70,25 +71,27 @@ def share(verdict: Verdict, texts: list[str]) -> float:
     return 100 * float(sum(map(bool, verdict(texts)))) / max(1, len(texts))
 
 
-def table(found: dict[str, Found], judge: Verdict, guide: Verdict | None, fluency: Judge) -> list[tuple[Any, ...]]:
+def table(
+    cases: dict[str, Case], found: dict[str, Found], judge: Verdict, guide: Verdict | None, fluency: Judge
+) -> list[tuple[Any, ...]]:
     """Return one row per case; the range over seeds stands behind the judge's figure."""
-    rows, base = [], fluency.nll(found["unguided"].together)
+    rows, nlls = [], {name: fluency.nll(one.together) for name, one in found.items()}
     for name, one in found.items():
+        base = cases[name].base
         texts = one.together
         judged, by_seed = share(judge, texts), [share(judge, part) for part in one.texts]
         guided = share(guide, texts) if guide else None
-        nll = fluency.nll(texts)
         each = [diversity(part[:50]) for part in one.texts]
         grams = (statistics.mean(getattr(d, kind) for d in each) for kind in ("unigrams", "bigrams", "trigrams"))
-        ratio = statistics.median(a / b for a, b in zip(one.seconds, found["unguided"].seconds, strict=True))
+        ratio = statistics.median(a / b for a, b in zip(one.seconds, found[base].seconds, strict=True))
         rows.append(
             (
                 name,
                 f"{judged:.1f} ({min(by_seed):.0f} to {max(by_seed):.0f})",
                 "n/a" if guided is None else f"{guided:.1f}",
                 "n/a" if guided is None else f"{guided - judged:+.1f}",
-                f"{nll:.2f}",
-                f"{nll - base:+.2f}",
+                f"{nlls[name]:.2f}",
+                f"{nlls[name] - nlls[base]:+.2f}",
                 f"{statistics.mean(len(set(part[:50])) for part in one.texts):.1f}",
                 "/".join(f"{gram:.2f}" for gram in grams),
                 f"{statistics.mean(d.self_bleu for d in each):.2f}",

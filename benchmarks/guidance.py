@@ -15,6 +15,7 @@ in turn; seconds are ratios to the unguided run of the same seed.
 import argparse
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,17 @@ def slot(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Case], A
 
 def sentiment(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Case], Any, Any, dict[str, Any]]:
     judge, accuracy = characters(*yelp(arguments.data))
-    cases: dict[str, Case] = {"unguided": Case()}
+    planned = {"corrector": "p2"}
+    cases: dict[str, Case] = {"unguided": Case(), "unguided, p2": Case(options=planned, base="unguided, p2")}
     for strength in arguments.strengths:
         wish = Sentiment(arguments.value, strength=strength)
-        cases[f"one gradient @ {strength:g}"] = Case(constraint=wish)
-        cases[f"4 particles @ {strength:g}"] = Case(constraint=wish, options={"particles": 4})
+        gradient = Sentiment(arguments.value, strength=strength / 4, method="relaxed")  # beyond it only noise grows
+        cases[f"exact @ {strength:g}"] = Case(constraint=wish)
+        cases[f"exact, p2 @ {strength:g}"] = Case(constraint=wish, options=planned, base="unguided, p2")
+        cases[f"relaxed @ {strength / 4:g}"] = Case(constraint=gradient)
+    particles = Sentiment(arguments.value, strength=arguments.strengths[0])
+    name = f"exact, 4 particles @ {arguments.strengths[0]:g}"
+    cases[name] = Case(constraint=particles, options={"particles": 4})
     return (
         cases,
         lambda texts: judge.predict([text.lower() for text in texts]) == arguments.value,
@@ -99,21 +106,34 @@ def topic(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Case], 
     value = arguments.value
     texts, labels = read(arguments.data)
     judge = SentenceJudge(*read(arguments.held_out))
-    guide = train_guide(
-        [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)],
-        place, arguments.model, epochs=2, layers=2, hidden_size=96,
-    )  # fmt: skip
+    seen: Counter[str] = Counter()
+    lines = []
+    for text, label in zip(texts, labels, strict=True):
+        seen[label] += 1
+        if seen[label] <= 900:  # as many of each label
+            lines.append({"text": text, "label": label})
+    guide = train_guide(lines, place, arguments.model, epochs=4, layers=2, hidden_size=96)
     folder = str(place / "guide")
     module, _ = load_classifier(folder)
-    examples = [text for text, label in zip(texts, labels, strict=True) if label == value][:200]
-    cases: dict[str, Case] = {"unguided": Case(), "label as prompt": Case(options={"prompt": as_prompt(value)})}
+    examples = [text for text, label in zip(texts, labels, strict=True) if label == value][:400]
+    others = [text for text, label in zip(texts, labels, strict=True) if label != value][::40]
+    # Without its label a text has masks for a prompt, as in training: that is classifier-free guidance at scale 0.
+    free = {"prompt": as_prompt(value), "guidance_scale": 0.0}
+    planned = {"corrector": "p2"}
+    cases = {
+        "unguided": Case(options=free),
+        "unguided, p2": Case(options=free | planned, base="unguided, p2"),
+        "label as prompt": Case(options={"prompt": as_prompt(value)}),
+    }
+    guided: dict[str, Any] = {"options": free | planned, "base": "unguided, p2"}
     for strength in arguments.strengths:
         wish = Classifier(folder, value, strength=strength)
-        cases[f"noise-aware classifier @ {strength:g}"] = Case(constraint=wish, guide=module)
-        cases[f"classifier, 4 particles @ {strength:g}"] = Case(constraint=wish, options={"particles": 4}, guide=module)
-        cases[f"Topic, 200 examples @ {strength:g}"] = Case(constraint=Topic(examples=examples, strength=strength))
-    for scale in (1.5, 2.0, 3.0):
-        cases[f"classifier-free @ {scale:g}"] = Case(options={"prompt": as_prompt(value), "guidance_scale": scale})
+        words = Topic(examples=examples, background=others, strength=strength)
+        cases[f"noise-aware classifier, p2 @ {strength:g}"] = Case(constraint=wish, guide=module, **guided)
+        cases[f"Topic, exact, p2 @ {strength:g}"] = Case(constraint=words, **guided)
+    for scale in (1.0, 1.5, 2.0, 3.0):
+        options = {"prompt": as_prompt(value), "guidance_scale": scale, **planned}
+        cases[f"classifier-free, p2 @ {scale:g}"] = Case(options=options, base="unguided, p2")
     scorer = Classifier(folder, value)
     return (
         cases,
@@ -124,8 +144,8 @@ def topic(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Case], 
 
 
 SUITES = {"slot": slot, "sentiment": sentiment, "topic": topic}
-VALUES = {"slot": "yes", "sentiment": "positive", "topic": "animal"}
-STRENGTHS = {"slot": [1.0, 4.0, 16.0], "sentiment": [2.0, 4.0, 8.0], "topic": [2.0, 4.0, 8.0]}
+VALUES = {"slot": "yes", "sentiment": "positive", "topic": "film"}
+STRENGTHS = {"slot": [1.0, 4.0, 16.0], "sentiment": [16.0, 32.0, 48.0], "topic": [4.0, 16.0]}
 
 
 def main() -> None:
@@ -149,7 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         cases, judge, guide, settings = SUITES[arguments.suite](arguments, Path(place))
         found = sample(pipeline, cases, arguments.seeds, arguments.samples, arguments.steps)
-        rows = table(found, judge, guide, fluency)
+        rows = table(cases, found, judge, guide, fluency)
     name = f"guidance_{arguments.suite}_{arguments.value}"
     title = f"Soft guidance: {arguments.suite}, {arguments.value}"
     draw(name, title, rows)

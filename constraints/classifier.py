@@ -78,6 +78,8 @@ class Classifier(Constraint):
                 raise InvalidRequest(f"Classifier: {name}={count!r} is a number of tokens, 1 or more, or None for all.")
         if self.support is not None and self.method in ("exact", "reward"):
             raise InvalidRequest(f"Classifier: support= is for a gradient, and method={self.method!r} takes none.")
+        if self.support is not None and not self.reads_tokens:
+            raise InvalidRequest("Classifier: support= is for a gradient, and this classifier is asked for texts.")
         named = isinstance(self.model, str)
         if named and self.target is None:
             raise InvalidRequest(f"Classifier: say which class of {self.model!r} is wanted, with target=.")

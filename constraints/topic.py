@@ -174,6 +174,8 @@ class Topic(WordClassifier):
             raise InvalidRequest("Topic: expand= and similar= add to a list of words; with examples= leave them out.")
         if self.background and not self.examples:
             raise InvalidRequest("Topic: background= is what examples= are told apart from; give both.")
+        if self.method != "exact" and not self.background:
+            raise InvalidRequest("Topic: method= is for a classifier of examples= and background=; leave it out.")
         if self.background and not any(_fitted(self.examples, self.background).weights.values()):
             raise InvalidRequest("Topic: no word tells the examples from the background; give more of either.")
         if self.examples and not self.background and not self.word_weights():

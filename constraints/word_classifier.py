@@ -19,8 +19,8 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.vocabulary import Vocabulary
 
 METHODS = ("exact", "relaxed")
-_QUANTUM = 0.25  # nats: what weights are rounded to for the automaton
-_LOWEST, _HIGHEST = -24, 32  # quanta: beyond them nothing is told apart
+_COARSEST, _STEPS = 0.25, 8  # weights are rounded to a quarter of a nat, or to an eighth of the largest if that is less
+_DOWN, _UP = 24, 32  # quanta from the intercept: beyond them nothing is told apart
 
 
 def reached_words(weight_V: np.ndarray, vocabulary: Vocabulary) -> int:
@@ -32,9 +32,11 @@ class WordClassifier(Constraint):
     """A soft wish for log p(target | text) under a model of the text's words, times `strength`.
 
     `method` "exact" is a weighted automaton over the running sum of the words' weights: each step's posterior is
-    proportional to the model's factors times p(target | text)^strength, over whole texts. It rounds weights to a
-    quarter of a nat, and holds the sum between -6 and 8. "relaxed" is one gradient at the expected words (FORMULAS C),
-    which can be scheduled, and joined with `|`. Both reach the words that are single tokens of the vocabulary.
+    proportional to the model's factors times p(target | text)^strength, over whole texts. Weights are rounded (to a
+    quarter of a nat, or an eighth of the largest if that is less), and the sum stays within 24 such steps below the
+    intercept and 32 above. "relaxed" is one gradient at the expected words (FORMULAS C), which can be scheduled, and
+    joined with `|`. Both reach the words that are single tokens; in a vocabulary of parts of words such a token counts
+    where the next one continues it too, and a word at the start of a text may not count. `check` reads whole words.
     """
 
     strength: float
@@ -69,10 +71,9 @@ class WordClassifier(Constraint):
         return self._relaxed(model, weight_V, context.device, reward)
 
     def _automaton(self, model: WordModel, weight_V: NDArray[np.float64], vocabulary: Vocabulary) -> TokenAutomaton:
-        quanta = np.arange(_LOWEST, _HIGHEST + 1)
-        begin = int(np.clip(round(model.intercept / _QUANTUM), _LOWEST, _HIGHEST)) - _LOWEST
-        log_p = -np.logaddexp(0.0, -_QUANTUM * quanta)
-        steps_V = np.rint(weight_V / _QUANTUM).astype(np.int64)
+        quantum = min(_COARSEST, float(np.abs(weight_V).max()) / _STEPS)
+        log_p = -np.logaddexp(0.0, -(model.intercept + quantum * np.arange(-_DOWN, _UP + 1)))
+        steps_V, begin = np.rint(weight_V / quantum).astype(np.int64), _DOWN
         return TokenAutomaton.well_formed(vocabulary) & TokenAutomaton.score(
             vocabulary, steps_V, begin, self.strength * log_p
         )

@@ -122,7 +122,10 @@ class AnyOf(Composite):
             return Guide(automaton=reduce(or_, self._live_automata(context)))
         energies = [part.compile(context).energy for part in self.operands]
         if any(energy is None for energy in energies):
-            raise TypeError(f"{self!r} can be joined only where every operand is an energy.")
+            raise TypeError(
+                f"{self!r} can be joined only where every operand is an energy; some wishes are one with "
+                "method='relaxed'."
+            )
 
         def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
             return -torch.stack([-e(relaxed_BLV, step) for e in energies if e]).logsumexp(0)

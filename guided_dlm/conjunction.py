@@ -44,6 +44,8 @@ def product(hard: list[tuple[Constraint, TokenAutomaton]], length: int) -> Token
                 whole = whole.combine(automaton, "both", length=length)
             except AutomatonTooLarge as error:
                 names = " & ".join(map(repr, done))
-                raise AutomatonTooLarge(f"{names} together with {part!r} is too large: {error}") from error
+                soft = any(one.log_weight is not None for one in (whole, automaton))
+                hint = " A weighted wish multiplies states; with method='relaxed' it takes none." if soft else ""
+                raise AutomatonTooLarge(f"{names} together with {part!r} is too large: {error}{hint}") from error
         done.append(part)
     return whole

@@ -160,7 +160,7 @@ class GuidedPipeline:
             batch_size: rows sampled at once; the result does not depend on it.
             block_length: write the canvas in blocks of this many positions, left to right, `steps` steps each; what
                 comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior. Soft
-                guides see the block alone, and progress is that of the block.
+                guides see the block alone, and progress is that of the block. By default a block model's own length.
             progress: show a progress bar.
             callback: called with a `Snapshot` after each step of each batch.
             return_trace: keep what each step did in `out.trace`.
@@ -169,6 +169,7 @@ class GuidedPipeline:
             Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
             InvalidRequest: an argument is out of range; the message says which and what to do.
         """
+        block_length = self.denoiser.block_length if block_length is None else block_length
         optional = {"max_new_tokens": max_new_tokens, "block_length": block_length}
         check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size, particles=particles)
         check_counts(**{name: value for name, value in optional.items() if value is not None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -137,7 +138,8 @@ class Timed(_Weighted):
         Raises:
             TypeError: the operand weighs whole texts, with a reward or an automaton, and has no time of its own.
         """
-        guide, remedy = super().compile(context), f"Leave out {self.method}()."
+        guide = super().compile(context)
+        remedy = f"Leave out {self.method}(), or give the wish method='relaxed' if it takes a method."
         if guide.needs_particles:
             raise TypeError(f"{self!r}: a reward is of finished texts, and has no time of its own. {remedy}")
         if guide.target is not None:  # a pull that changes is no wish about the whole text, so it is not corrected
@@ -237,4 +239,4 @@ class Scheduled(Timed):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

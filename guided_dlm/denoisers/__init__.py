@@ -3,7 +3,14 @@
 from guided_dlm.denoisers.base import Denoiser
 from guided_dlm.denoisers.tabular import TabularDenoiser
 
-__all__ = ["Denoiser", "GaussianDenoiser", "TabularDenoiser", "TransformerDenoiser", "UniformDenoiser"]
+__all__ = [
+    "BlockDenoiser",
+    "Denoiser",
+    "GaussianDenoiser",
+    "TabularDenoiser",
+    "TransformerDenoiser",
+    "UniformDenoiser",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -16,4 +23,8 @@ def __getattr__(name: str) -> object:
         from guided_dlm.denoisers.gaussian import GaussianDenoiser
 
         return GaussianDenoiser
+    if name == "BlockDenoiser":
+        from guided_dlm.denoisers.block import BlockDenoiser
+
+        return BlockDenoiser
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,8 @@ class Denoiser(ABC):
         tail: "scored" where the model was trained on the padding after the end of text, "free" where not.
         closed_tail: whether every canvas of the model is text, end, padding, so that a written end settles the rest.
         full_support: whether every writable token always has a positive probability.
+        block_length: the most positions of one call, for a model that writes blocks left to right; None for whole
+            canvases. What such a model carries is as good for the block after this one, whose prompt is longer.
     """
 
     vocabulary: Vocabulary
@@ -31,6 +33,7 @@ class Denoiser(ABC):
     tail: str = "scored"
     closed_tail: bool = False
     full_support: bool = True
+    block_length: int | None = None
 
     @property
     @abstractmethod

@@ -150,13 +150,21 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor, positions_BL: Tensor, visible: Tensor | None) -> Tensor:
         """Return the next hidden states `[B, L, D]`; `visible` is a bool mask that broadcasts to `[B, H, L, L]`."""
+        return self.mix(x_BLD, *self.project(x_BLD, positions_BL), visible)
+
+    def project(self, x_BLD: Tensor, positions_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value, `[B, H, L, D / H]` each."""
         B, L, D = x_BLD.shape
         qkv = self.qkv(self.attention_norm(x_BLD)).view(B, L, 3, self.heads, D // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         query = rotate(self.query_norm(query), positions_BL)
         key = rotate(self.key_norm(key), positions_BL)
+        return query, key, value
+
+    def mix(self, x_BLD: Tensor, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+        """Return the next hidden states; keys and values may be those of more positions than `x_BLD` has."""
         mixed = attend(query, key, value, visible, self.causal, self.training)
-        attended = self.out(mixed.transpose(1, 2).reshape(B, L, D))
+        attended = self.out(mixed.transpose(1, 2).reshape(x_BLD.shape))
         x_BLD = x_BLD + F.dropout(attended, self.dropout, self.training)
         gate, up = self.gate_up(self.feedforward_norm(x_BLD)).chunk(2, dim=-1)
         return x_BLD + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)

@@ -46,7 +46,7 @@ class TransformerDenoiser(Denoiser):
                 f"config.tail={model.config.tail!r}: only models that were trained on the padding after the text "
                 '("scored") are supported so far.'
             )
-        if self.undoes == "masked" and vocabulary.mask_id is None:
+        if self.undoes in ("masked", "block") and vocabulary.mask_id is None:
             raise InvalidRequest("Masked diffusion needs a tokenizer with a mask token.")
         if model.config.vocab_size != len(vocabulary):
             raise InvalidRequest(
@@ -74,7 +74,7 @@ class TransformerDenoiser(Denoiser):
         Raises:
             InvalidRequest: it holds another kind of model.
         """
-        from guided_dlm.denoisers import gaussian  # noqa: F401  (tells AutoConfig its model type)
+        from guided_dlm.denoisers import block, gaussian  # noqa: F401  (tell AutoConfig their model types)
 
         config = AutoConfig.from_pretrained(folder)
         if not isinstance(config, DiffusionTransformerConfig):
@@ -167,9 +167,10 @@ def adapter_of(config: DiffusionTransformerConfig) -> type[TransformerDenoiser]:
     Raises:
         InvalidRequest: this version knows no such noise.
     """
+    from guided_dlm.denoisers.block import BlockDenoiser
     from guided_dlm.denoisers.gaussian import GaussianDenoiser
 
-    known: list[type[TransformerDenoiser]] = [TransformerDenoiser, UniformDenoiser, GaussianDenoiser]
+    known: list[type[TransformerDenoiser]] = [TransformerDenoiser, UniformDenoiser, GaussianDenoiser, BlockDenoiser]
     adapters = {adapter.undoes: adapter for adapter in known}
     if config.process not in adapters:
         raise InvalidRequest(

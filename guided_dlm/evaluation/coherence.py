@@ -157,6 +157,11 @@ def measure(
         InvalidRequest: the model is not masked, all texts are empty, or an option is out of range.
     """
     denoiser = pipeline.denoiser
+    if not (prompt is None or isinstance(prompt, str)):
+        raise InvalidRequest(f"prompt={prompt!r}: coherence is measured for one prompt at a time; give a text or None.")
+    for name in ("callback", "particles"):
+        if name in request:
+            raise InvalidRequest(f"{name}= cannot be measured with: the law of each draw would not be known.")
     if not denoiser.process.selects:
         raise InvalidRequest("Coherence hides one position at a time, and only masked models have a mask for that.")
     proposals = Proposals()

@@ -40,14 +40,20 @@ class Judge:
         kind: Any = DiffusionTransformer if self._own else AutoModelForCausalLM
         try:
             self._model = kind.from_pretrained(folder, dtype=torch.float32).eval()
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise InvalidRequest(
                 f"{str(folder)!r} holds no causal language model that could judge: {shorten(str(error))}"
             ) from error
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        if self._tokenizer.bos_token_id is None and self._tokenizer.eos_token_id is None:
+            raise InvalidRequest(
+                f"The tokenizer in {str(folder)!r} has neither a start nor an end of text to begin at."
+            )
 
     def nll(self, texts: Sequence[str]) -> float:
         """Return the mean -log p per token (of text and end), in nats, over all tokens of all texts; lower is better.
+
+        The end counts for a judge of our own only.
 
         Raises:
             InvalidRequest: a text is empty or does not fit the judge's canvas.
@@ -80,7 +86,7 @@ class Judge:
         end = [self._tokenizer.eos_token_id] if self._own else []
         ids = [[*self._tokenizer(text, add_special_tokens=False)["input_ids"], *end] for text in texts]
         room = self._model.config.max_position_embeddings * (2 if self._own else 1)
-        long = sum(len(row) > room for row in ids)
+        long = sum(len(row) + (not self._own) > room for row in ids)  # others read a start of text as well
         if long:
             raise InvalidRequest(f"{long} of {len(texts)} texts are too long for this judge.")
         return self._sums(ids)
@@ -113,7 +119,7 @@ class Diversity:
     """Share of distinct texts, and of distinct n-grams among all n-grams (n = 1, 2, 3); and how alike the texts are.
 
     `self_bleu` is the mean BLEU-4 of each text against all others (1802.01886, section 3.2), smoothed by adding one to
-    each count from bigrams on; 1 for one text repeated. Of a single text it is 0.
+    each count from bigrams on; 1 for one text repeated. It is of the first hundred texts, and 0 of a single one.
     """
 
     texts: float
@@ -138,7 +144,7 @@ def diversity(texts: Sequence[str]) -> Diversity:
         unigrams=distinct(1),
         bigrams=distinct(2),
         trigrams=distinct(3),
-        self_bleu=_self_bleu(split),
+        self_bleu=_self_bleu(split[:100]),
     )
 
 

@@ -19,7 +19,7 @@ from guided_dlm.automata.dfa import edges
 from guided_dlm.canvas import Canvas
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior.tables import ending_weights
-from guided_dlm.samplers.loop import Plan, Snapshot, sample
+from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan, Snapshot, sample_with
 
 
 def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Snapshot], None] | None = None) -> Tensor:
@@ -39,7 +39,7 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Sna
     feasible_RS = torch.from_numpy(feasible(automaton, length)).to(device)
     given_BL = canvas.given_BL()
     state_B = torch.full((len(given_BL),), automaton.start, device=device)
-    written = given_BL[:, :0]
+    written, carry = given_BL[:, :0], NO_CARRY
     for begin in range(0, length, width):
         here = slice(begin, min(begin + width, length))
         block = Canvas(
@@ -56,24 +56,37 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Sna
             contrast=None if plan.contrast is None else plan.contrast.after(written),
             randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
         )
-        tokens_BW = sample(part, block, observe)
+        tokens_BW, carry = sample_with(part, block, carry, observe)
+        carry = beyond_block(plan, carry)
         state_B = advance_states(automaton, state_B, tokens_BW)
         written = torch.cat([written, tokens_BW], dim=1)
     return written
 
 
+def beyond_block(plan: Plan, carry: Carry) -> Carry:
+    """Return what is carried to the next block: of models that write blocks themselves all, of others nothing."""
+    contrast = None if plan.contrast is None else plan.contrast.denoiser
+    own, other = (
+        kept if denoiser is not None and denoiser.block_length is not None else None
+        for denoiser, kept in zip((plan.denoiser, contrast), carry, strict=True)
+    )
+    return own, other
+
+
 def feasible(automaton: TokenAutomaton, length: int) -> np.ndarray:
     """Return float64 `[length + 1, S]`: the weight of standing in each state with so many positions left to write.
 
-    It is 1 where some way to write exactly these positions is accepted, else 0. With none left it is the weight of
-    ending there, which a weighted automaton gives a text as a whole.
+    It is 0 where no way to write exactly these positions is accepted. Else it is 1, or with a weighted automaton the
+    weight of a text that ended there: nothing is predicted beyond the block, so that is the guess. Where none may end
+    it is the best of what can follow. With no position left it is the weight of ending there.
     """
     source, target = edges(automaton.transitions)
-    rows = [ending_weights(automaton)]
+    ending_S = ending_weights(automaton)
+    rows = [ending_S]
     for _ in range(length):
-        before = np.zeros(automaton.num_states)
-        before[source[rows[-1][target] > 0]] = 1.0
-        rows.append(before)
+        before_S = np.zeros(automaton.num_states)
+        np.maximum.at(before_S, source, rows[-1][target])
+        rows.append(np.where((before_S > 0) & (ending_S > 0), ending_S, before_S))
     return np.stack(rows)
 
 

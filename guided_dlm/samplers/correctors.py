@@ -370,7 +370,7 @@ def corrector_of(name: str | Corrector | None, selects: bool) -> Corrector | Non
     """
     if name is None:
         return None
-    if not isinstance(name, Corrector) and name not in CORRECTORS:
+    if not isinstance(name, Corrector) and str(name) not in CORRECTORS:
         near = difflib.get_close_matches(str(name), CORRECTORS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownName(f"There is no corrector {name!r}.{hint} Choose one of {sorted(CORRECTORS)}.")
@@ -379,4 +379,4 @@ def corrector_of(name: str | Corrector | None, selects: bool) -> Corrector | Non
             f"corrector={name!r} hides written positions again, and this process rewrites all positions in every step; "
             "leave it out."
         )
-    return name if isinstance(name, Corrector) else CORRECTORS[name]
+    return name if isinstance(name, Corrector) else CORRECTORS[str(name)]

@@ -54,6 +54,12 @@ class Ending:
         kept_BL1 = logits_BLV.index_select(-1, padding)
         return logits_BLV.index_copy(-1, padding, torch.where(open_B[:, None, None], rest_BL1, kept_BL1))
 
+    def inside(self, logits_BLV: Tensor, known_BL: Tensor) -> Tensor:
+        """Return logits without end and padding where the text's end is settled: what is open then is text."""
+        settled_B = ~self.open_rows(known_BL) | (known_BL[:, -1] >= 0)
+        signs = torch.tensor([self.end, self.padding], device=logits_BLV.device)
+        return torch.where(settled_B[:, None, None], logits_BLV.index_fill(-1, signs, -torch.inf), logits_BLV)
+
     def log_scale(self, known_BL: Tensor) -> Tensor:
         """Return what `sequential` took from each row's log Z, `[B]`."""
         return self.open_rows(known_BL) * (known_BL < 0).sum(-1) * math.log(2.0)

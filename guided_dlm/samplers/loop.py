@@ -59,7 +59,8 @@ class Snapshot:
     """What one step did: the canvas before and after, and the law it drew from.
 
     `hidden_BL` says what a corrector hid after the step wrote, bool `[B, L]`; it is hidden in `after`. Turns that a
-    corrector takes after the last step count on from there: `at.index` is then `at.total` or more.
+    corrector takes after the last step count on from there: `at.index` is then `at.total` or more. `carry` is what the
+    next step gets.
     """
 
     at: Transition
@@ -70,6 +71,7 @@ class Snapshot:
     diagnostics: Diagnostics | None = None
     calls: int = 1
     hidden_BL: Tensor | None = None
+    carry: Carry = NO_CARRY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,6 +158,8 @@ def predict(
         raise GuideFailed(f"The logits of step {at.index + 1} of {at.total} are NaN: look at the model and its guides.")
     log_scale_B = None
     if plan.automata is None:
+        if plan.corrector is not None and plan.ending is not None:  # what is written again may not end the text anew
+            shifted_BLV = plan.ending.inside(shifted_BLV, known_BL)
         law: Factors | Posterior = Factors(shifted_BLV, known_BL)
     else:
         if plan.ending is not None and bool((open_B := plan.ending.open_rows(known_BL)).any()):
@@ -195,12 +199,13 @@ def settle(plan: Plan, canvas: Canvas, prediction: Prediction) -> Canvas:
     return plan.ending.write(canvas, prediction) if plan.ending.open_rows(prediction.law.known_BL).any() else canvas
 
 
-def run(plan: Plan, canvas: Canvas, choose: Choose | None = None) -> Iterator[Snapshot]:
+def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry = NO_CARRY) -> Iterator[Snapshot]:
     """Yield each step of a run, and the corrector's turns after it; stops early once nothing is open.
 
-    `choose` may copy rows over others before a step writes, int64 `[B]`; each row keeps its own randomness.
+    `choose` may copy rows over others before a step writes, int64 `[B]`; each row keeps its own randomness. `carry` is
+    what the first step gets.
     """
-    process, carry = plan.denoiser.process, NO_CARRY
+    process = plan.denoiser.process
     canvas = process.start(canvas, plan.randomness)
     revision = None if plan.corrector is None else Revision(plan, plan.corrector, canvas)
     for index in range(plan.steps):
@@ -226,6 +231,7 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None) -> Iterator[Sn
             logits_BLV=shifted_BLV,
             diagnostics=diagnostics,
             calls=calls,
+            carry=carry,
         )
         snapshot = snapshot if revision is None else revision.of_step(snapshot, carry)
         yield snapshot
@@ -284,6 +290,7 @@ class Revision:
                 prediction=prediction,
                 logits_BLV=shifted_BLV,
                 calls=calls + self._take_calls(),
+                carry=carry,
             )
             self._note(snapshot)
             yield snapshot
@@ -336,16 +343,24 @@ class Revision:
         return calls
 
 
-@torch.no_grad()
 def sample(plan: Plan, canvas: Canvas, observe: Callable[[Snapshot], None] | None = None) -> Tensor:
     """Run to the end and return the clean tokens `[B, L]`: the last joint draw, whatever the family."""
+    return sample_with(plan, canvas, NO_CARRY, observe)[0]
+
+
+@torch.no_grad()
+def sample_with(
+    plan: Plan, canvas: Canvas, carry: Carry, observe: Callable[[Snapshot], None] | None = None
+) -> tuple[Tensor, Carry]:
+    """As `sample`, for one block of several: begin with what is carried so far, and return what is carried on."""
     tokens_BL = canvas.given_BL()
-    for snapshot in run(plan, canvas):
+    for snapshot in run(plan, canvas, carry=carry):
+        carry = snapshot.carry
         if observe is not None:
             observe(snapshot)
         if snapshot.at.last or plan.denoiser.process.selects:
             tokens_BL = _clean(plan, snapshot)
-    return tokens_BL
+    return tokens_BL, carry
 
 
 def _select(carry: Carry, row_B: Tensor) -> Carry:

@@ -50,7 +50,7 @@ def hide(begin_B: Tensor, size_B: Tensor, width: int, generator: torch.Generator
     cross entropies bounds -log p of these positions (2406.03736, eq. 3.8: the 1/t form of 2406.07524, less variance).
     """
     device = size_B.device
-    count_B = (comb(len(size_B), generator, device) * size_B).long() + 1
+    count_B = ((comb(len(size_B), generator, device) * size_B).long() + 1).minimum(size_B)
     score_BL = torch.rand(len(size_B), width, generator=generator, device=device)
     place_BL = torch.arange(width, device=device) - begin_B[:, None]
     outside_BL = (place_BL < 0) | (place_BL >= size_B[:, None])

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from guided_dlm.denoisers.block_modeling import BlockTransformer, BlockTransformerConfig
 from guided_dlm.denoisers.latent_modeling import LatentTransformer, LatentTransformerConfig
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.errors import InvalidRequest
@@ -27,6 +28,7 @@ from guided_dlm.vocabulary import Vocabulary
 Corpus = list[str] | list[Pair]
 DEFAULT_SCHEDULES = {"gaussian": "sqrt", "uniform": "linear"}
 TIME_FEATURES = 64
+BLOCK_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,8 @@ class TrainingRecipe:
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
     (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
     by default) or a Gaussian one ("sqrt"); a masked model is trained at every share of masks and has none.
-    `embedding_size` is the width of a Gaussian model's noisy embeddings.
+    `embedding_size` is the width of a Gaussian model's noisy embeddings. `block_length` is how many tokens a block
+    model writes at a time (8 by default); it is for the block objective alone.
     """
 
     data: str
@@ -50,6 +53,7 @@ class TrainingRecipe:
     objective: str = "masked"
     schedule: str | None = None
     embedding_size: int = 16
+    block_length: int | None = None
     start: str | None = None
     canvas: int = 64
     hidden_size: int = 256
@@ -84,6 +88,15 @@ class TrainingRecipe:
                 )
             if self.schedule not in SCHEDULES:
                 raise InvalidRequest(f"There is no schedule {self.schedule!r}; choose one of {sorted(SCHEDULES)}.")
+        if self.block_length is not None:
+            if self.objective != "block":
+                raise InvalidRequest(
+                    f"block_length={self.block_length}: the {self.objective} objective has no blocks; leave it out."
+                )
+            if not 1 <= self.block_length <= self.canvas:
+                raise InvalidRequest(
+                    f"block_length={self.block_length} must be at least 1 and at most the canvas, {self.canvas}."
+                )
         if self.tokenizer not in ("word", "bpe"):
             raise InvalidRequest(f"There is no tokenizer {self.tokenizer!r}; choose 'word' or 'bpe'.")
         if self.tokenizer == "bpe" and self.vocab_size < 300:
@@ -145,6 +158,9 @@ def make_model(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int])
     kind: type[DiffusionTransformer]
     if recipe.objective == "gaussian":
         kind, config = LatentTransformer, LatentTransformerConfig(**sizes | {"embedding_size": recipe.embedding_size})
+    elif recipe.objective == "block":
+        width = recipe.block_length or min(BLOCK_LENGTH, recipe.canvas)
+        kind, config = BlockTransformer, BlockTransformerConfig(**sizes | {"block_length": width})
     else:
         kind, config = DiffusionTransformer, DiffusionTransformerConfig(**sizes)
     if recipe.start:
@@ -155,7 +171,8 @@ def make_model(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int])
 def _noise(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int]) -> dict[str, Any]:
     """Return what the model's config says about its noise."""
     if recipe.objective not in DEFAULT_SCHEDULES:
-        return {"process": "masked", "schedule": "linear", "time_features": 0, "noiseless_ids": []}
+        process = "block" if recipe.objective == "block" else "masked"
+        return {"process": process, "schedule": "linear", "time_features": 0, "noiseless_ids": []}
     writable = Vocabulary.from_tokenizer(tokenizer, never_written).writable
     silent = [i for i, written in enumerate(writable.tolist()) if not written]
     return {

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers import Trainer
 
 from guided_dlm.denoisers.modeling import DiffusionTransformer
+from guided_dlm.training.block import block, evaluate_block
 from guided_dlm.training.data import CanvasCollator
 from guided_dlm.training.gaussian import evaluate_gaussian, gaussian
 from guided_dlm.training.objectives import (
@@ -26,6 +27,7 @@ from guided_dlm.training.uniform import evaluate_uniform, uniform
 
 OBJECTIVES: dict[str, Objective] = {
     "autoregressive": autoregressive,
+    "block": block,
     "gaussian": gaussian,
     "masked": masked,
     "uniform": uniform,
@@ -66,6 +68,8 @@ class DiffusionTrainer(Trainer):
         net, held_out, pad_id = self._net, self._held_out, self._pad_id
         if net.config.causal:
             return {"nll": evaluate_autoregressive(net, held_out, pad_id)}
+        if net.config.process == "block":
+            return evaluate_block(net, held_out, pad_id, passes=1)
         if net.config.process == "uniform":
             return evaluate_uniform(net, held_out, pad_id, passes=1)
         if net.config.process == "gaussian":

@@ -77,6 +77,8 @@ def bound_terms(
     noisy_BL, time_BL = corrupt(process, tokens_BL, begin_B, t_B, generator)
     belief_BLV = full_posterior(model, process, noisy_BL, t_B, time_BL).double().softmax(-1)
     alpha_t, alpha_s = (alphas(process.schedule, at_B)[:, None, None] for at_B in (t_B, s_B))
+    # The sampler's last step returns the draw of x0 itself, also where the schedule never gets quite clean.
+    alpha_s = torch.where((index_B == 1)[:, None, None], 1.0, alpha_s)
     model_BLV = process.reverse(noisy_BL, belief_BLV, alpha_t, alpha_s)
     onehot_BLV = torch.nn.functional.one_hot(tokens_BL, process.size).double()
     exact_BLV = process.reverse(noisy_BL, onehot_BLV, alpha_t, alpha_s)

@@ -96,8 +96,11 @@ def test_the_exact_method_is_the_law_of_texts_times_their_probability(strength: 
     guide = wish.compile(CompileContext(vocabulary=WORDED, length=3))
     assert guide.automaton is not None and guide.energy is None and guide.reward is None
     logits_BLV = 2 * torch.randn(1, 3, len(WORDED), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    weight = {word: 0.25 * round(w / 0.25) for word, w in wish.word_model().weights.items()}
-    bend, law = 0.25 * round(wish.word_model().intercept / 0.25), torch.zeros([len(WORDED)] * 3, dtype=torch.float64)
+    words = [token.decode().strip() for token in WORDED.tokens[:6]]
+    exact = {word: wish.word_model().weights.get(word, 0.0) for word in words}
+    quantum = min(0.25, max(map(abs, exact.values())) / 8)
+    weight = {word: quantum * round(w / quantum) for word, w in exact.items()}
+    bend, law = wish.word_model().intercept, torch.zeros([len(WORDED)] * 3, dtype=torch.float64)
     log_p_LV = logits_BLV[0].log_softmax(-1)
     for length in range(4):
         for text in np.ndindex(*[6] * length):
@@ -339,6 +342,31 @@ def test_hard_wishes_hold_under_a_strong_pull_and_rows_do_not_depend_on_the_batc
     assert bool(ways[0].satisfied.all())
     assert ways[0].texts == ways[1].texts
     assert shipped(constraint=wish, num_samples=1, steps=6, particles=4).satisfied.all()
+
+
+@pytest.mark.parametrize("blocks", [None, 8])
+def test_the_exact_method_works_block_by_block_too(shipped: GuidedPipeline, blocks: int | None) -> None:
+    def mean_log_p(strength: float) -> float:
+        wish = Sentiment("negative", strength=strength)
+        out = shipped(
+            constraint=wish, num_samples=16, max_new_tokens=24, steps=4 if blocks else 12, block_length=blocks
+        )
+        return sum(wish.check(text) for text in out.texts) / len(out)
+
+    assert mean_log_p(20.0) > mean_log_p(0.0) + 0.3
+
+
+def test_small_weights_of_examples_are_not_rounded_away() -> None:
+    """Long examples have small weights each; the largest is always eight steps."""
+    many = [" ".join(f"{kind}{chr(97 + i)}" for i in range(20)) for kind in ("dog", "car")]
+    vocabulary = Vocabulary.from_tokens(
+        [*(b" " + word.encode() for text in many for word in text.split()), b""], eos_id=40
+    )
+    wish = Topic(examples=many[:1], background=many[1:], strength=1.0)
+    assert max(map(abs, wish.word_model().weights.values())) < 0.125
+    automaton = wish.compile(CompileContext(vocabulary=vocabulary, length=4)).automaton
+    assert automaton is not None and automaton.log_weight is not None
+    assert float(automaton.log_weight.max() - automaton.log_weight.min()) > 0.2
 
 
 def count_by_hand(known: list[int], place: int, token: int, size: int) -> int:

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from constraints import Blank, Length, Regex, Template, Words
 from guided_dlm import GuidedPipeline, Vocabulary
+from guided_dlm.automata import TokenAutomaton
 from guided_dlm.canvas import Canvas
+from guided_dlm.denoisers import BlockDenoiser as CachingDenoiser
 from guided_dlm.denoisers import Denoiser
+from guided_dlm.denoisers.block_modeling import BlockTransformer, BlockTransformerConfig
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import MaskedProcess
 from guided_dlm.samplers.blocks import feasible
@@ -76,6 +79,64 @@ def test_blocks_of_one_are_autoregressive_decoding() -> None:
     """The exact conditionals multiply up to the joint, held to well-formed text at each token."""
     out = GuidedPipeline(BlockDenoiser())(num_samples=4_000, batch_size=4_000, steps=1, block_length=1, seed=1)
     assert chi_square(counts(out.tokens, 4), law_of("[ab]*", 1)) > 1e-3
+
+
+TEXT = Vocabulary.from_tokens([b"a", b"b", b"c", b"", b"", b""], eos_id=3, pad_id=4, mask_id=5)
+
+
+def block_transformer(width: int, canvas: int = 3) -> BlockTransformer:
+    """A tiny random block model over three text tokens, with an opinion."""
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    config = BlockTransformerConfig(
+        vocab_size=6, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=canvas, mask_token_id=5, pad_token_id=4, eos_token_id=3, block_length=width,
+    )  # fmt: skip
+    model = BlockTransformer(config).eval()
+    with torch.no_grad():
+        model.logit_scale *= 2.0
+        model.start += torch.randn(16)
+    torch.set_rng_state(state)
+    return model
+
+
+def own_law(model: BlockTransformer, length: int, width: int) -> Tensor:
+    """The law of one step per block by enumeration, from the training pass: no cache, no prompt, no sampler.
+
+    Inside a block the tokens are independent given the blocks before it, held to text, end and padding.
+    """
+    every, form = canvases(6, length), TokenAutomaton.well_formed(TEXT)
+    formed_N = torch.tensor([form.accepts(row) for row in every.tolist()])
+    with torch.no_grad():
+        logits_NLV = model(
+            input_ids=every, noisy_ids=torch.full_like(every, 5), begin_B=torch.zeros(len(every), dtype=torch.long)
+        ).logits
+    chance_NLV = logits_NLV.double()[..., :5].softmax(-1)
+    law_N = torch.ones(len(every), dtype=torch.float64)
+    for begin in range(0, length, width):
+        block = slice(begin, min(begin + width, length))
+        score_N = chance_NLV[:, block].gather(-1, every[:, block, None].clamp_max(4))[..., 0].prod(-1)
+        possible = {tuple(row) for row in every[formed_N][:, : block.stop].tolist()}
+        total: dict[tuple[int, ...], float] = {}
+        single = {tuple(row[: block.stop]): float(score) for row, score in zip(every.tolist(), score_N, strict=True)}
+        for row in possible:
+            total[row[:begin]] = total.get(row[:begin], 0.0) + single[row]
+        for index, row in enumerate(every.tolist()):
+            head = tuple(row[: block.stop])
+            law_N[index] *= single[head] / total[head[:begin]] if head in possible else 0.0
+    return law_N
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_block_model_writes_its_own_law(width: int) -> None:
+    """With blocks of 1 that is autoregressive decoding: the product of the model's conditionals."""
+    model = block_transformer(width)
+    pipe = GuidedPipeline(CachingDenoiser(model, TEXT))
+    out = pipe(num_samples=6_000, batch_size=6_000, steps=1, max_new_tokens=3, seed=0)
+    law_N = own_law(model, 3, width)
+    assert float(law_N.sum()) == pytest.approx(1.0)
+    assert float(law_N.max()) < 0.5
+    assert chi_square(counts(out.tokens, 6), law_N) > 1e-3
 
 
 @pytest.mark.parametrize("width", [1, 3, 5, 12, 40])

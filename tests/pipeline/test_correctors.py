@@ -134,6 +134,15 @@ def test_the_end_of_the_text_stays_unless_asked_otherwise(name: str) -> None:
         assert not ends(replace(STRONG[name], keep_tail=False))[0]
 
 
+def test_without_a_constraint_what_is_written_again_does_not_end_the_text_anew() -> None:
+    """A real model, whose text would draw an end of its own now and then."""
+    steps: list[Snapshot] = []
+    pipe = GuidedPipeline.from_pretrained("restaurant-words")
+    pipe(num_samples=64, steps=8, seed=1, corrector=RemdmCap(strength=0.3), callback=steps.append)
+    ends = [step.after.tokens_BL == pipe.denoiser.vocabulary.eos_id for step in steps]
+    assert bool(ends[0].any()) and all(torch.equal(end, ends[0]) for end in ends)
+
+
 @pytest.mark.parametrize("name", STRONG)
 def test_correctors_work_with_soft_guides_contrast_blocks_and_search(name: str) -> None:
     pipe, corrector = tiny_pipeline(), STRONG[name]

@@ -16,6 +16,7 @@ from guided_dlm import CompileContext, Constraint, GuidedPipeline, Output, Vocab
 from guided_dlm.algebra import All
 from guided_dlm.errors import Infeasible, InvalidRequest
 from guided_dlm.feasibility import compile_feasible
+from guided_dlm.models import shipped
 from guided_dlm.samplers import RULES
 
 POOL = [
@@ -298,3 +299,12 @@ def test_random_state_of_torch_is_left_alone() -> None:
     state = torch.get_rng_state()
     pipeline()(constraint=Length(words=2), num_samples=2, steps=2)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_one_recipe_holds_on_every_shipped_model(name: str) -> None:
+    """Masked at word level, masked over bytes, uniform: the same object."""
+    wish = Length(words=(6, 10)) & Words(include=["river"], exclude=["pub"]) & ~Regex(r".*\d.*")
+    out = GuidedPipeline.from_pretrained(name)(constraint=wish, num_samples=6, max_new_tokens=40, steps=8, seed=0)
+    assert bool(out.satisfied.all())
+    assert all("river" in text for text in out.texts)

@@ -112,7 +112,7 @@ def exact_law(model: Any, levels: int) -> Tensor:
     return law_N
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "log_linear"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "log_linear", "sqrt"])
 @pytest.mark.parametrize("spoil", [0.0, 1.0])
 def test_the_bound_lies_above_the_negative_log_probability_of_the_sampler(schedule: str, spoil: float) -> None:
     model = Leaves(2, schedule, spoil)
@@ -123,7 +123,7 @@ def test_the_bound_lies_above_the_negative_log_probability_of_the_sampler(schedu
     assert max(gap) > 1e-3  # positions step independently, so the bound is not tight
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "sqrt"])
 def test_on_one_position_the_bound_of_an_exact_net_is_the_log_probability(schedule: str) -> None:
     model = Leaves(1, schedule)
     for row, tokens in enumerate(model.every):

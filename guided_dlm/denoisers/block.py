@@ -1,0 +1,49 @@
+"""Adapter of the project's `BlockTransformer`: masked diffusion inside a block, a cache for what stands before it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from guided_dlm.canvas import Canvas
+from guided_dlm.denoisers.block_modeling import BlockTransformer
+from guided_dlm.denoisers.modeling import DiffusionTransformer
+from guided_dlm.denoisers.transformer import TransformerDenoiser
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.vocabulary import Vocabulary
+
+
+class BlockDenoiser(TransformerDenoiser):
+    """A `BlockTransformer` that fills the masks of one block; the canvas's prompt is all that was written before it.
+
+    It carries a `PrefixCache`: the prompt's keys and values are computed once for a block, and for the next block only
+    those of the tokens that were written since.
+    """
+
+    undoes = "block"
+    model_class: ClassVar[type[DiffusionTransformer]] = BlockTransformer
+    model: BlockTransformer
+
+    def __init__(self, model: BlockTransformer, vocabulary: Vocabulary) -> None:
+        """Take a model in evaluation mode; raises as `TransformerDenoiser` does."""
+        super().__init__(model, vocabulary)
+        self.block_length = model.config.block_length
+
+    @torch.inference_mode()
+    def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """Return float32 logits `[B, L, V]` of a block, and the cache of its prompt; the model needs no time.
+
+        Raises:
+            InvalidRequest: the canvas is longer than the blocks that the model was trained on.
+        """
+        width = canvas.tokens_BL.shape[1]
+        if self.block_length is not None and width > self.block_length:
+            raise InvalidRequest(
+                f"This model writes blocks of {self.block_length} tokens, and was asked for {width} at once; leave out "
+                f"block_length, or give at most {self.block_length}."
+            )
+        cache = self.model.extend(carry, canvas.prompt_BP, canvas.visible_BP)
+        logits_BLV = self.model.predict_block(cache, canvas.tokens_BL)
+        return logits_BLV.float().index_fill(-1, self._dead, -torch.inf), cache

@@ -110,7 +110,7 @@ def topic(arguments: argparse.Namespace, place: Path) -> tuple[dict[str, Case], 
     lines = []
     for text, label in zip(texts, labels, strict=True):
         seen[label] += 1
-        if seen[label] <= 900:  # as many of each label
+        if seen[label] <= arguments.train // 9:  # as many of each label
             lines.append({"text": text, "label": label})
     guide = train_guide(lines, place, arguments.model, epochs=4, layers=2, hidden_size=96)
     folder = str(place / "guide")
@@ -161,13 +161,17 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--train", type=int, default=8000, help="slot: lines for the guide, and as many for the judge")
+    parser.add_argument("--train", type=int, default=8000, help="lines for the guide (topic: a ninth for each label)")
+    parser.add_argument("--only", nargs="+", help="cases whose names begin so, beside those that are unguided")
     arguments = parser.parse_args()
     arguments.value = arguments.value or VALUES[arguments.suite]
     arguments.strengths = arguments.strengths or STRENGTHS[arguments.suite]
     pipeline, fluency = GuidedPipeline.from_pretrained(arguments.model), Judge(arguments.judge)
     with tempfile.TemporaryDirectory() as place:
         cases, judge, guide, settings = SUITES[arguments.suite](arguments, Path(place))
+        if arguments.only:
+            kept = (*arguments.only, "unguided")
+            cases = {name: case for name, case in cases.items() if name.startswith(kept)}
         found = sample(pipeline, cases, arguments.seeds, arguments.samples, arguments.steps)
         rows = table(cases, found, judge, guide, fluency)
     name = f"guidance_{arguments.suite}_{arguments.value}"

@@ -276,7 +276,7 @@ class Topic(WordClassifier):
 class Sentiment(WordClassifier):
     """Pull towards "positive" or "negative" texts, by a word model that was trained on labelled sentences.
 
-    The default strength is for `corrector="p2"`, measured on restaurant descriptions (`benchmarks/guidance.py`); without
+    The default strength is for `corrector="p2"`, as measured on restaurant texts (`benchmarks/guidance.py`); without
     a corrector it costs more fluency, and so do particles. Method "relaxed" overshoots beyond a strength of 8 or so.
     """
 

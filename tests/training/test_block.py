@@ -3,12 +3,10 @@
 import itertools
 import json
 import math
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tiny import SENTENCES
@@ -25,16 +23,6 @@ from guided_dlm.training.block import block, block_nll, evaluate_block, hide_in_
 from guided_dlm.training.recipe import TrainingRecipe, train
 
 MASK = 3
-
-
-@pytest.fixture(autouse=True)
-def same_random_state() -> object:
-    """Training seeds the global generators, as `transformers` does; leave them as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    torch.set_rng_state(states[2])
 
 
 def small_model(width: int, canvas: int) -> BlockTransformer:
@@ -122,13 +110,6 @@ def test_the_validation_figure_is_the_bound_per_token_of_text_and_end() -> None:
     found = evaluate_block(model, examples, pad_id=2, passes=3000)["bound"]
     exact = (exact_bound(model, [0, 1, 2, 2], 0) + exact_bound(model, [1, 2, 2, 2], 1)) / 4
     assert found == pytest.approx(exact, rel=0.03)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "train.txt"
-    path.write_text("\n".join(SENTENCES * 8))
-    return path
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:

@@ -2,12 +2,10 @@
 
 import json
 import math
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -26,23 +24,6 @@ from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.testing import check_denoiser
 from guided_dlm.training.gaussian import gaussian
 from guided_dlm.training.recipe import TrainingRecipe, train
-
-
-@pytest.fixture(autouse=True)
-def same_random_state() -> object:
-    """Training seeds the global generators, as `transformers` does; leave them as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    torch.set_rng_state(states[2])
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "train.txt"
-    path.write_text("\n".join(SENTENCES * 8))
-    return path
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:

@@ -1,7 +1,6 @@
 """A whole training run on a few sentences: it learns, writes a folder that loads, and goes on from a checkpoint."""
 
 import json
-import random
 import shutil
 from dataclasses import replace
 from functools import lru_cache
@@ -18,23 +17,6 @@ from guided_dlm import GuidedPipeline
 from guided_dlm.denoisers.modeling import DiffusionTransformer
 from guided_dlm.errors import GuidedError, InvalidRequest
 from guided_dlm.training.recipe import TrainingRecipe, train
-
-
-@pytest.fixture(autouse=True)
-def same_random_state() -> object:
-    """Training seeds the global generators, as `transformers` does; leave them as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    torch.set_rng_state(states[2])
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "train.txt"
-    path.write_text("\n".join(SENTENCES * 8))
-    return path
 
 
 def recipe(data: Path, out: Path, **changes: object) -> TrainingRecipe:

@@ -3,13 +3,11 @@
 import itertools
 import json
 import math
-import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,16 +29,6 @@ from guided_dlm.training.recipe import TrainingRecipe, train
 from guided_dlm.training.uniform import bound_terms, corrupt, evaluate_uniform, prior_term, uniform
 
 SIZE, SILENT = 4, 3  # noise writes 0, 1 and 2
-
-
-@pytest.fixture(autouse=True)
-def same_random_state() -> object:
-    """Training seeds the global generators, as `transformers` does; leave them as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    torch.set_rng_state(states[2])
 
 
 class Leaves:
@@ -160,13 +148,6 @@ def test_no_net_has_a_lower_loss_than_the_exact_one() -> None:
 
     exact = mean_loss(0.0)
     assert all(mean_loss(spoil) > exact + 1e-3 for spoil in (-0.5, 0.5))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "train.txt"
-    path.write_text("\n".join(SENTENCES * 8))
-    return path
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:

@@ -22,6 +22,10 @@ from scipy.special import expit
 
 from constraints.word_model import PENALTY, fit_word_model
 
+NEGATIONS = frozenset(
+    "not n't never nothing neither nor cannot can't don't doesn't didn't isn't wasn't".split()
+)  # a lexicon of opinions lists none of them
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
@@ -96,11 +100,11 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--min-count", type=int, default=2, help="leave out words that fewer sentences have")
-    parser.add_argument("--only", type=Path, help="a file whose lines begin with the words that may have a weight")
+    parser.add_argument("--only", type=Path, help="a lexicon: words that may have a weight, beside negations")
     parser.add_argument("--penalty", type=float, default=PENALTY)
     parser.add_argument("--least", type=float, default=0.05, help="leave out words with a smaller weight")
     arguments = parser.parse_args()
-    only = known_words(arguments.only) if arguments.only else None
+    only = known_words(arguments.only) | NEGATIONS if arguments.only else None
     read = [pair for path in arguments.files for pair in read_labelled_lines(path)]
     pairs = without_doubles(read)
     print(f"{len(pairs)} sentences, and {len(read) - len(pairs)} doubles")

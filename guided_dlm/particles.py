@@ -25,6 +25,7 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Purpose, Randomness
+from guided_dlm.samplers.finish import Observe, best_tokens, is_done, wants_stop
 from guided_dlm.samplers.loop import Plan, Snapshot, run, shifted
 from guided_dlm.watch import LARGEST
 
@@ -38,14 +39,15 @@ Decode = Callable[[Tensor], list[str]]
 class Sampled:
     """One particle drawn per sample `[N, L]`, the estimate of its group's log-normaliser, and the effective size.
 
-    A search has no normaliser. `rejected_N` says where the reward rejects every particle, so that none does what was
-    asked.
+    A search has no normaliser; of a run that was stopped before its end it is NaN. `rejected_N` says where the reward
+    rejects every particle, so that none does what was asked.
     """
 
     tokens_NL: Tensor
     log_normaliser_N: Tensor | None
     effective_size_N: Tensor
     rejected_N: Tensor
+    stopped: bool = False
 
 
 class Cloud:
@@ -222,7 +224,7 @@ def sample_particles(
     canvas: Canvas,
     count: int,
     decode: Decode,
-    observe: Callable[[Snapshot], None] | None = None,
+    observe: Observe | None = None,
     threshold: float = 0.5,
     resampling: str = "systematic",
 ) -> Sampled:
@@ -234,25 +236,33 @@ def sample_particles(
     check_particles(plan, resampling)
     cloud = Cloud(len(canvas.tokens_BL) // count, count, plan.randomness, threshold)
     steering, tokens_BL, last = STEERING[resampling](plan, cloud, decode), canvas.given_BL(), None
-    for last in run(plan, canvas, steering.choose):
-        steering.follow(last)
-        if observe is not None:
-            observe(last)
-    if last is not None:
+    stopped = False
+    try:
+        for last in run(plan, canvas, steering.choose):
+            steering.follow(last)
+            if observe is not None and wants_stop(observe(last)) and not is_done(plan, last):
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        if last is None:
+            raise
+        tokens_BL, stopped = best_tokens(plan, last), True
+    if last is not None and not stopped:
         steering.finish(last)
         tokens_BL = last.after.tokens_BL
     rejected_N = torch.zeros(len(cloud.log_w_NK), dtype=torch.bool, device=tokens_BL.device)
-    if plan.guide.reward is not None:
+    if plan.guide.reward is not None and not stopped:
         reward_B = plan.guide.reward(decode(tokens_BL), tokens_BL)
         cloud.reweigh(reward_B, 1.0)
         rejected_N = (reward_B.reshape(cloud.log_w_NK.shape) <= -LARGEST / 2).all(
             -1
         )  # sums of rewards may be a bit more
+    normaliser_N = steering.normaliser()
     return Sampled(
         tokens_NL=tokens_BL[cloud.pick(plan.steps)],
-        log_normaliser_N=steering.normaliser(),
+        log_normaliser_N=normaliser_N.fill_(torch.nan) if stopped and normaliser_N is not None else normaliser_N,
         effective_size_N=cloud.effective_size_N,
         rejected_N=rejected_N,
+        stopped=stopped,
     )
 
 

@@ -31,13 +31,14 @@ from guided_dlm.guidance import Truncation
 from guided_dlm.models import load_denoiser
 from guided_dlm.particles import Sampled, sample_particles
 from guided_dlm.randomness import Randomness, particle_seeds, row_seeds
-from guided_dlm.report import Output, assemble, warn_rejected
+from guided_dlm.report import Output, assemble, warn_rejected, warn_stopped
 from guided_dlm.samplers import (
     CommitRule,
     Contrast,
     Corrector,
     Plan,
     Snapshot,
+    Stopped,
     commit_rule,
     corrector_of,
     sample,
@@ -57,7 +58,7 @@ class _Run:
     steps: int
     rule: CommitRule
     truncation: Truncation
-    observe: Callable[[Snapshot], None] | None
+    observe: Callable[[Snapshot], Any] | None
     trace: bool
     unconditional: Denoiser
     negatives: list[str] | None = None
@@ -71,6 +72,7 @@ class _Run:
     traces: list[Trace] = field(default_factory=list)
     options: list[Mapping[str, float] | None] = field(default_factory=list)
     calls: int = 0
+    stopped: slice | None = None  # the rows of the batch in which the run was stopped
 
 
 class GuidedPipeline:
@@ -132,7 +134,7 @@ class GuidedPipeline:
         batch_size: int = 64,
         block_length: int | None = None,
         progress: bool = False,
-        callback: Callable[[Snapshot], None] | None = None,
+        callback: Callable[[Snapshot], Any] | None = None,
         return_trace: bool = False,
     ) -> Output:
         """Generate `num_samples` completions of each prompt.
@@ -162,7 +164,9 @@ class GuidedPipeline:
                 comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior. Soft
                 guides see the block alone, and progress is that of the block. By default a block model's own length.
             progress: show a progress bar.
-            callback: called with a `Snapshot` after each step of each batch.
+            callback: called with a `Snapshot` after each step of each batch. Where it returns "stop", or Ctrl-C is
+                pressed, each row that was begun comes back as the likeliest canvas that satisfies its constraint, and
+                `out.truncated` says so; rows of later batches are left out, with a warning.
             return_trace: keep what each step did in `out.trace`.
 
         Raises:
@@ -215,7 +219,17 @@ class GuidedPipeline:
         with tqdm(total=len(run.guides) * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
             size = max(1, batch_size // run.particles)
             for batch in batches(run.guides, size, alone=run.block_length is not None):
-                self._run_batch(run, batch, bar)
+                try:
+                    self._run_batch(run, batch, bar)
+                except Stopped as stop:
+                    run.tokens.append(stop.tokens_BL.cpu())
+                    run.stopped = batch
+                except KeyboardInterrupt:
+                    if not run.tokens:
+                        raise
+                    run.stopped = slice(batch.start, batch.start)
+                if run.stopped is not None:
+                    return
                 bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
 
     def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
@@ -244,16 +258,16 @@ class GuidedPipeline:
         canvas = Canvas.from_prompts(prompts, self.denoiser.vocabulary, run.length, self.denoiser.device)
         trace = Trace()
         run.options.extend([None] * len(run.guides[batch]))
+        run.traces.append(trace)
 
-        def observe(snapshot: Snapshot) -> None:
+        def observe(snapshot: Snapshot) -> Any:
             run.calls += snapshot.calls
             bar.update(len(run.guides[batch]))
             if snapshot.at.index == 0 and run.block_length is None and run.particles == 1:
                 run.options[batch] = option_posteriors(guides, snapshot)
             if run.trace:
                 trace.record(snapshot)
-            if run.observe is not None:
-                run.observe(snapshot)
+            return None if run.observe is None else run.observe(snapshot)
 
         plan = Plan(
             denoiser=self.denoiser,
@@ -271,12 +285,13 @@ class GuidedPipeline:
             found = sample_particles(plan, canvas, run.particles, self._decode, observe, resampling=run.resampling)
             run.weights.append(found)
             tokens_BL = found.tokens_NL
+            if found.stopped:
+                raise Stopped(tokens_BL)
         elif run.block_length is None:
             tokens_BL = sample(plan, canvas, observe)
         else:
             tokens_BL = sample_blocks(plan, canvas, run.block_length, observe)
         run.tokens.append(tokens_BL.cpu())
-        run.traces.append(trace)
 
     def _decode(self, tokens: Tensor) -> list[str]:
         return [self.denoiser.vocabulary.decode(row) for row in tokens.tolist()]
@@ -326,17 +341,20 @@ class GuidedPipeline:
         vocabulary = self.denoiser.vocabulary
         tokens = torch.cat(run.tokens)
         rows = tokens.tolist()
+        stopped = range(len(rows))[run.stopped or slice(0, 0)]
+        warn_stopped(len(rows), len(constraints))
         lengths = [vocabulary.text_length(row) for row in rows]
         has_end = vocabulary.eos_id is not None or vocabulary.pad_id is not None
         return assemble(
-            constraints,
+            constraints[: len(rows)],
             texts=[vocabulary.decode(row) for row in rows],
             tokens=tokens,
             lengths=lengths,
-            truncated=[has_end and length == tokens.shape[1] for length in lengths],
-            options=run.options,
+            truncated=[row in stopped or (has_end and n == tokens.shape[1]) for row, n in enumerate(lengths)],
+            options=run.options[: len(rows)],
             denoiser_calls=run.calls,
-            trace=Trace.cat(run.traces) if run.trace else None,
+            trace=Trace.cat(run.traces[: len(run.tokens)]) if run.trace else None,
             context=self.context(tokens.shape[1]),
             weights=run.weights,
+            stopped=run.stopped is not None,
         )

@@ -29,7 +29,9 @@ class Output:
         log_weights: float64 `[N]`; with particles the estimate of the sample's log-normaliser: how likely, in nats,
             the model is to do what was asked. Zero without; None after a reward search, which estimates nothing.
         effective_size: float64 `[N]`, of the particles that competed for the sample at the end, from 1 to their number.
-        truncated: bool `[N]`, True where the text filled the canvas without reaching its end.
+        truncated: bool `[N]`, True where the text filled the canvas without reaching its end, or where the run was
+            stopped before it: then the text is the likeliest that satisfies the constraint, given what was written.
+        stopped: whether the run was stopped, by its callback or by Ctrl-C.
         denoiser_calls: how many times the model ran, summed over batches.
         trace: what happened at each step, if asked.
     """
@@ -43,6 +45,7 @@ class Output:
     denoiser_calls: int
     trace: Trace | None = None
     effective_size: Tensor | None = None
+    stopped: bool = False
 
     def __len__(self) -> int:
         """Return N, the number of rows."""
@@ -71,6 +74,17 @@ def warn_rejected(weights: Sequence[Sampled], particles: int) -> None:
             f"The reward rejects all {particles} particles (half a million nats or worse) in {len(rejected)} rows: "
             f"{rows}. Their texts do not do what was asked. Give more particles or steps, ask for it with a hard "
             "constraint, or let the reward say how near a text is.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def warn_stopped(found: int, asked: int) -> None:
+    """Warn where a run was stopped before all rows were begun; points at who called the caller's caller."""
+    if found < asked:
+        warnings.warn(
+            f"The run was stopped: rows 0 to {found - 1} came back, and {asked - found} of {asked} were never begun. "
+            "Call again with the prompts, constraints and seeds of those.",
             UserWarning,
             stacklevel=4,
         )
@@ -120,6 +134,7 @@ def assemble(
     trace: Trace | None,
     context: CompileContext,
     weights: Sequence[Sampled] = (),
+    stopped: bool = False,
 ) -> Output:
     """Check every text and put the output together; `lengths` says how many tokens of each row are text."""
     ids = [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
@@ -143,4 +158,5 @@ def assemble(
         truncated=torch.tensor(truncated, dtype=torch.bool),
         denoiser_calls=denoiser_calls,
         trace=trace,
+        stopped=stopped,
     )

@@ -7,7 +7,6 @@ block nothing is predicted, so all such states count alike: exact per step for t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,17 +17,22 @@ from guided_dlm.automata import TokenAutomaton
 from guided_dlm.automata.dfa import edges
 from guided_dlm.canvas import Canvas
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.posterior import Posterior
 from guided_dlm.posterior.tables import ending_weights
-from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan, Snapshot, sample_with
+from guided_dlm.samplers.finish import Observe, Stopped, sample_with
+from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan
+
+_TEXT = 50.0  # nats: what a token of text costs where the end is all that is wanted
 
 
-def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Snapshot], None] | None = None) -> Tensor:
+def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | None = None) -> Tensor:
     """Write the canvas in blocks of `width` positions, `plan.steps` steps each; return the clean tokens `[B, L]`.
 
     Without a constraint the canvas is held to well-formed text, so that nothing follows its end.
 
     Raises:
         InvalidRequest: the rows have different automata, or `width` is not positive.
+        Stopped: as for `sample`; after the block that was stopped comes the shortest end there is.
     """
     if width < 1:
         raise InvalidRequest(f"block_length={width} must be at least 1.")
@@ -56,11 +60,36 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Callable[[Sna
             contrast=None if plan.contrast is None else plan.contrast.after(written),
             randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
         )
-        tokens_BW, carry = sample_with(part, block, carry, observe)
+        try:
+            tokens_BW, carry = sample_with(part, block, carry, observe, more=here.stop < length)
+        except (Stopped, KeyboardInterrupt) as stop:
+            if begin == 0 and isinstance(stop, KeyboardInterrupt):
+                raise  # there is nothing yet
+            part_BW = stop.tokens_BL if isinstance(stop, Stopped) else written[:, :0]
+            written = torch.cat([written, part_BW], dim=1)
+            state_B = advance_states(automaton, state_B, part_BW)
+            rest_BR = shortest(plan, automaton, state_B, given_BL[:, written.shape[1] :])
+            raise Stopped(torch.cat([written, rest_BR], dim=1)) from None
         carry = beyond_block(plan, carry)
         state_B = advance_states(automaton, state_B, tokens_BW)
         written = torch.cat([written, tokens_BW], dim=1)
+        if plan.denoiser.vocabulary.eos_id is not None and bool(
+            (written == plan.denoiser.vocabulary.eos_id).any(-1).all()
+        ):  # only padding can follow
+            rest_BR = shortest(plan, automaton, state_B, given_BL[:, here.stop :])
+            return torch.cat([written, rest_BR], dim=1)
     return written
+
+
+def shortest(plan: Plan, automaton: TokenAutomaton, state_B: Tensor, given_BR: Tensor) -> Tensor:
+    """Return positions that lead from each state to an accepted end with as few tokens of text as can be, `[B, R]`."""
+    vocabulary = plan.denoiser.vocabulary
+    if given_BR.shape[1] == 0:
+        return given_BR
+    cost_V = torch.full((len(vocabulary),), -_TEXT, device=given_BR.device)
+    cost_V[[i for i in (vocabulary.eos_id, vocabulary.pad_id) if i is not None]] = 0.0
+    logits_BRV = cost_V.expand(*given_BR.shape, len(vocabulary))
+    return Posterior(logits_BRV, automaton, state_B, None, given_BR).mode()
 
 
 def beyond_block(plan: Plan, carry: Carry) -> Carry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
 from guided_dlm.samplers.correctors import Corrector, Law, Written
 from guided_dlm.samplers.ending import Ending, tail_of
+
+if TYPE_CHECKING:
+    from guided_dlm.samplers.latent import LatentGuidance
 
 Carry = tuple[Any, Any]  # what the denoiser and its unconditional half keep from step to step
 NO_CARRY: Carry = (None, None)
@@ -94,6 +97,7 @@ class Plan:
     diagnose: bool = False
     contrast: Contrast | None = None
     corrector: Corrector | None = None
+    latent_guidance: LatentGuidance | None = None
 
     @cached_property
     def ending(self) -> Ending | None:
@@ -112,12 +116,19 @@ class Plan:
         return self.truncation.temperature == 0
 
 
-def logits_of(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry, int]:
-    """Return the model's logits, contrasted with the unconditional half where asked for, and the model calls."""
-    logits_BLV, own = plan.denoiser(canvas, at.t, carry[0])
+def logits_of(
+    plan: Plan, canvas: Canvas, at: Transition, carry: Carry, gradient: bool = False
+) -> tuple[Tensor, Carry, int]:
+    """Return the model's logits, contrasted with the unconditional half where asked for, and the model calls.
+
+    With `gradient` they have their graph back to the canvas's latents, where gradients are enabled.
+    """
+    ask = plan.denoiser.differentiable if gradient else plan.denoiser
+    logits_BLV, own = ask(canvas, at.t, carry[0])
     if plan.contrast is None or (scale := plan.contrast.scale(at.index / at.total)) == 1.0:
         return logits_BLV, (own, carry[1]), 1
-    other_BLV, other = plan.contrast.denoiser(plan.contrast.unconditional(canvas), at.t, carry[1])
+    ask = plan.contrast.denoiser.differentiable if gradient else plan.contrast.denoiser
+    other_BLV, other = ask(plan.contrast.unconditional(canvas), at.t, carry[1])
     return classifier_free(logits_BLV, other_BLV, scale), (own, other), 2
 
 
@@ -152,10 +163,15 @@ def predict(
     plan: Plan, canvas: Canvas, at: Transition, logits_BLV: Tensor, diagnostics: Diagnostics | None = None
 ) -> tuple[Prediction, Tensor]:
     """Shift and condition one step's logits; also return the shifted logits."""
-    known_BL = plan.denoiser.process.known(canvas)
     shifted_BLV = shifted(plan, plan.guide, canvas, at, logits_BLV, diagnostics)
     if bool(torch.isnan(shifted_BLV).any()):
         raise GuideFailed(f"The logits of step {at.index + 1} of {at.total} are NaN: look at the model and its guides.")
+    return condition(plan, canvas, at, shifted_BLV)
+
+
+def condition(plan: Plan, canvas: Canvas, at: Transition, shifted_BLV: Tensor) -> tuple[Prediction, Tensor]:
+    """Condition shifted logits on what the canvas holds and on the automaton; also return them as they were used."""
+    known_BL = plan.denoiser.process.known(canvas)
     log_scale_B = None
     if plan.automata is None:
         if plan.corrector is not None and plan.ending is not None:  # what is written again may not end the text anew
@@ -210,6 +226,11 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
     revision = None if plan.corrector is None else Revision(plan, plan.corrector, canvas)
     for index in range(plan.steps):
         at = plan.transition(index)
+        if plan.latent_guidance is not None:
+            snapshot = plan.latent_guidance.step(plan, canvas, at, carry)
+            yield snapshot
+            canvas, carry = snapshot.after, snapshot.carry
+            continue
         if process.selects and bool((process.known(canvas) >= 0).all()) and not (revision and revision.goes_on(at)):
             break
         logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
@@ -343,32 +364,6 @@ class Revision:
         return calls
 
 
-def sample(plan: Plan, canvas: Canvas, observe: Callable[[Snapshot], None] | None = None) -> Tensor:
-    """Run to the end and return the clean tokens `[B, L]`: the last joint draw, whatever the family."""
-    return sample_with(plan, canvas, NO_CARRY, observe)[0]
-
-
-@torch.no_grad()
-def sample_with(
-    plan: Plan, canvas: Canvas, carry: Carry, observe: Callable[[Snapshot], None] | None = None
-) -> tuple[Tensor, Carry]:
-    """As `sample`, for one block of several: begin with what is carried so far, and return what is carried on."""
-    tokens_BL = canvas.given_BL()
-    for snapshot in run(plan, canvas, carry=carry):
-        carry = snapshot.carry
-        if observe is not None:
-            observe(snapshot)
-        if snapshot.at.last or plan.denoiser.process.selects:
-            tokens_BL = _clean(plan, snapshot)
-    return tokens_BL, carry
-
-
 def _select(carry: Carry, row_B: Tensor) -> Carry:
     own, other = (kept if kept is None else kept.select(row_B) for kept in carry)
     return own, other
-
-
-def _clean(plan: Plan, snapshot: Snapshot) -> Tensor:
-    if plan.denoiser.process.selects:
-        return snapshot.after.tokens_BL
-    return snapshot.prediction.tokens()

@@ -23,7 +23,21 @@ from scipy.special import expit
 from constraints.word_model import PENALTY, fit_word_model
 
 NEGATIONS = frozenset(
-    "not n't never nothing neither nor cannot can't don't doesn't didn't isn't wasn't".split()
+    [
+        "not",
+        "n't",
+        "never",
+        "nothing",
+        "neither",
+        "nor",
+        "cannot",
+        "can't",
+        "don't",
+        "doesn't",
+        "didn't",
+        "isn't",
+        "wasn't",
+    ]
 )  # a lexicon of opinions lists none of them
 
 

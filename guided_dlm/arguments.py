@@ -8,11 +8,19 @@ from functools import partial
 
 from guided_dlm.constraint import Constraint, Guide
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.samplers import Rerank
 from guided_dlm.weighting import value_at
 
 Constraints = Constraint | Sequence[Constraint | None] | None
 Scale = float | Callable[[float], float]
 RESAMPLING = ("systematic", "search")
+
+
+def said_blocks(asked: int | None, own: int | None) -> str | None:
+    """Return how to call what makes a run go block by block: the argument, or the model; None if nothing does."""
+    if asked is not None:
+        return f"block_length={asked}"
+    return None if own is None else f"a model that writes blocks of {own}"
 
 
 def check_counts(**counts: int) -> None:
@@ -22,10 +30,10 @@ def check_counts(**counts: int) -> None:
             raise InvalidRequest(f"{name}={value!r} must be a whole number, at least 1.")
 
 
-def check_together(particles: int, resampling: str, trace: bool, blocks: bool, corrects: bool) -> None:
+def check_together(particles: int, resampling: str, trace: bool, blocks: str | None, corrects: bool) -> None:
     """Refuse options that cannot be combined: traces, blocks, correctors, particles, and how these are resampled."""
     if trace and blocks:
-        raise InvalidRequest("A trace is of a whole canvas; leave out return_trace, or block_length.")
+        raise InvalidRequest(f"A trace is of a whole canvas; return_trace cannot be combined with {blocks}.")
     if resampling not in RESAMPLING:
         raise InvalidRequest(f"resampling={resampling!r}: choose 'systematic' or 'search'.")
     if resampling == "search" and particles == 1:
@@ -39,8 +47,34 @@ def check_together(particles: int, resampling: str, trace: bool, blocks: bool, c
             "out corrector, or give resampling='search', which needs no weights."
         )
     if particles > 1 and (trace or blocks):
-        what = "return_trace, because its rows would change places" if trace else "block_length"
+        what = "return_trace, because its rows would change places" if trace else blocks
         raise InvalidRequest(f"particles={particles} cannot be combined with {what}; leave one of them out.")
+
+
+def check_rerank(rerank: object, temperature: float, particles: int, blocks: str | None) -> None:
+    """Refuse reranking where nothing is drawn, or where the draws have another use."""
+    if rerank is None:
+        return
+    if not isinstance(rerank, Rerank):
+        raise InvalidRequest(f"rerank={rerank!r} is no Rerank; give Rerank(score=judge.log_p, candidates=8).")
+    if temperature == 0:
+        raise InvalidRequest(
+            "rerank keeps one of several draws, and temperature=0 draws nothing; leave one of them out."
+        )
+    if particles > 1:
+        raise InvalidRequest(f"rerank cannot be combined with particles={particles}, whose weights are of plain draws.")
+    if blocks:
+        raise InvalidRequest(f"rerank reads whole texts, so it cannot be combined with {blocks}.")
+
+
+def check_alone(verifier: object, **others: object) -> None:
+    """Refuse what would change the law of verified drafts, or have no effect on it."""
+    given = [name for name, value in others.items() if value is not None]
+    if verifier is not None and given:
+        raise InvalidRequest(
+            f"verifier= gives texts the law of the causal model, which {given[0]}={others[given[0]]!r} cannot change. "
+            "Leave one of them out."
+        )
 
 
 def check_rewards(compiled: Mapping[Constraint | None, Guide], particles: int, resampling: str) -> None:

@@ -78,6 +78,8 @@ def generate(
             typer.echo(json.dumps({"text": text, "satisfied": satisfied, "report": report}, ensure_ascii=False))
         else:
             typer.echo(text if satisfied else f"{text}    [NOT SATISFIED]")
+    if out.stopped:
+        raise typer.Exit(130)  # as a shell says that Ctrl-C was pressed
 
 
 @app.command()
@@ -118,10 +120,17 @@ def train(
     data: Annotated[str, typer.Argument(help="A .txt or .jsonl file (may end in .gz), or a datasets name.")],
     out: Annotated[str, typer.Argument(help="The model folder to write.")],
     validation: Annotated[str | None, typer.Option(help="Held-out text; 5 % of the data by default.")] = None,
-    objective: Annotated[str, typer.Option(help="masked, block, uniform, gaussian, autoregressive.")] = "masked",
-    schedule: Annotated[str | None, typer.Option(help="Noise schedule: uniform (linear), gaussian (sqrt).")] = None,
+    objective: Annotated[
+        str, typer.Option(help="masked, block, uniform, gaussian, simplex, autoregressive.")
+    ] = "masked",
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="Noise schedule: uniform (linear), gaussian (sqrt), simplex (cosine_squared)."),
+    ] = None,
     embedding_size: Annotated[int, typer.Option(help="gaussian: width of the noisy embeddings.")] = 16,
-    block_length: Annotated[int | None, typer.Option(help="block: tokens written at a time (8).")] = None,
+    block_length: Annotated[
+        int | None, typer.Option(help="Tokens written at a time: block (8), simplex (all).")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="A model folder to begin from.")] = None,
     validation_size: Annotated[int, typer.Option(help="Held-out examples that each validation scores.")] = 1000,
     canvas: int = 64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from tqdm.auto import tqdm
 from guided_dlm.arguments import (
     Constraints,
     Scale,
+    check_alone,
     check_counts,
+    check_rerank,
     check_rewards,
     check_together,
     list_prompts,
     per_prompt,
+    said_blocks,
     scale_of,
 )
 from guided_dlm.batching import batches, option_posteriors, shared_automata
@@ -36,11 +40,17 @@ from guided_dlm.samplers import (
     CommitRule,
     Contrast,
     Corrector,
+    LatentGuidance,
     Plan,
+    Rerank,
     Snapshot,
     Stopped,
+    Verifier,
+    check_drafts,
     commit_rule,
     corrector_of,
+    latent_guidance_of,
+    run_drafts,
     sample,
     sample_blocks,
 )
@@ -67,6 +77,9 @@ class _Run:
     resampling: str = "systematic"
     block_length: int | None = None
     corrector: Corrector | None = None
+    latent_guidance: LatentGuidance | None = None
+    rerank: Rerank | None = None
+    verifier: Verifier | None = None
     weights: list[Sampled] = field(default_factory=list)
     tokens: list[Tensor] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
@@ -122,6 +135,9 @@ class GuidedPipeline:
         steps: int = 32,
         sampler: str | CommitRule = "confidence",
         corrector: str | Corrector | None = None,
+        latent_guidance: str | LatentGuidance | None = None,
+        rerank: Rerank | None = None,
+        verifier: Verifier | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -147,6 +163,11 @@ class GuidedPipeline:
             steps: denoising steps; with masked models at least one token is written in each.
             sampler: a commit rule or its name.
             corrector: hides written tokens again, and how, or its name: see `guided_dlm.samplers.correctors`.
+            latent_guidance: for models of Gaussian noise, how the wish pulls the noisy vectors: "score", "diffusion-lm"
+                or an object of `guided_dlm.samplers.latent`. By default each step is conditioned exactly.
+            rerank: several draws per step, one kept by what an autoregressive model says of the whole text.
+            verifier: a causal model that reads the denoiser's drafts: texts have its law, in as few calls as the drafts
+                allow, and `steps` and `sampler` do not matter; see `guided_dlm.samplers.drafts`.
             temperature: 0 is the mode of each step's posterior.
             top_k: keep this many tokens per position; the rest lose 50 nats.
             top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats.
@@ -173,11 +194,14 @@ class GuidedPipeline:
             Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
             InvalidRequest: an argument is out of range; the message says which and what to do.
         """
+        blocks = said_blocks(block_length, self.denoiser.block_length)
         block_length = self.denoiser.block_length if block_length is None else block_length
         optional = {"max_new_tokens": max_new_tokens, "block_length": block_length}
         check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size, particles=particles)
         check_counts(**{name: value for name, value in optional.items() if value is not None})
-        check_together(particles, resampling, return_trace, block_length is not None, corrector is not None)
+        check_rerank(rerank, temperature, particles, blocks)
+        check_alone(verifier, corrector=corrector, rerank=rerank, block_length=block_length, top_k=top_k, top_p=top_p)
+        check_together(particles, resampling, return_trace, blocks, corrector is not None)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         negatives = self._negatives(prompts, negative_prompt, num_samples)
@@ -194,12 +218,19 @@ class GuidedPipeline:
             trace=return_trace,
             block_length=block_length,
             corrector=corrector_of(corrector, self.denoiser.process.selects),
+            latent_guidance=latent_guidance_of(
+                latent_guidance, self.denoiser.process, wished=any(wish is not None for wish in wishes)
+            ),
+            rerank=rerank,
+            verifier=verifier,
             particles=particles,
             resampling=resampling,
             scale=None if guidance_scale == 1.0 else scale_of(guidance_scale),
             negatives=negatives,
             unconditional=unconditional or self.denoiser,
         )
+        if verifier is not None:
+            check_drafts(self.denoiser, verifier, run.guides)
         self._check_condition(run, unconditional)
         self._sample(run, batch_size, progress)
         return self._output(run, wishes)
@@ -279,6 +310,8 @@ class GuidedPipeline:
             truncation=run.truncation,
             diagnose=run.trace,
             corrector=run.corrector,
+            latent_guidance=run.latent_guidance,
+            rerank=run.rerank,
             contrast=None if run.scale is None else self._contrast(run, batch, canvas, run.scale),
         )
         if run.particles > 1:
@@ -287,6 +320,8 @@ class GuidedPipeline:
             tokens_BL = found.tokens_NL
             if found.stopped:
                 raise Stopped(tokens_BL)
+        elif run.verifier is not None:
+            tokens_BL = sample(plan, canvas, observe, partial(run_drafts, verifier=run.verifier))
         elif run.block_length is None:
             tokens_BL = sample(plan, canvas, observe)
         else:

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     END = 8
     RESAMPLE = 9
     REMASK = 10
+    ACCEPT = 11
 
 
 def _signed(value: int) -> int:

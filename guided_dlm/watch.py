@@ -26,7 +26,7 @@ def watched(guide: Guide, wish: Constraint) -> Guide:
         guide,
         bias=None if guide.bias is None else _bias(guide.bias, name),
         energy=None if guide.energy is None else _energy(guide.energy, name),
-        reward=None if guide.reward is None else _reward(guide.reward, name),
+        reward=None if guide.reward is None else watched_reward(guide.reward, name),
     )
 
 
@@ -76,7 +76,9 @@ def _gradient(gradient_BLV: Tensor, step: Step, name: str, where: str) -> Tensor
     return found
 
 
-def _reward(reward: RewardFn, name: str) -> RewardFn:
+def watched_reward(reward: RewardFn, name: str) -> RewardFn:
+    """Return the reward with its answers checked; what fails is named `name`."""
+
     def checked(texts: list[str], tokens: Tensor) -> Tensor:
         where = f"{name}, reward"
         with _naming(where):

@@ -7,6 +7,7 @@ __all__ = [
     "BlockDenoiser",
     "Denoiser",
     "GaussianDenoiser",
+    "SimplexDenoiser",
     "TabularDenoiser",
     "TransformerDenoiser",
     "UniformDenoiser",
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> object:
         from guided_dlm.denoisers.gaussian import GaussianDenoiser
 
         return GaussianDenoiser
+    if name == "SimplexDenoiser":
+        from guided_dlm.denoisers.simplex import SimplexDenoiser
+
+        return SimplexDenoiser
     if name == "BlockDenoiser":
         from guided_dlm.denoisers.block import BlockDenoiser
 

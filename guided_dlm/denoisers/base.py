@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from guided_dlm.automata import TokenAutomaton
 from guided_dlm.canvas import Canvas
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import Process
 from guided_dlm.vocabulary import Vocabulary
 
@@ -51,3 +54,29 @@ class Denoiser(ABC):
 
         Specials other than end of text and padding are -inf. Rows do not influence each other.
         """
+
+    def differentiable(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """Return what a call returns, the logits with their graph back to `canvas.latents_BLD`; for latent guidance.
+
+        What is carried has no gradient.
+
+        Raises:
+            InvalidRequest: the model reads no latents, or its adapter does not offer their gradient.
+        """
+        raise InvalidRequest(
+            f"{type(self).__name__} offers no gradient with respect to latents, which latent guidance needs; leave out "
+            "latent_guidance, or use a model of Gaussian noise on embeddings."
+        )
+
+    def log_evidence(
+        self,
+        canvas: Canvas,
+        t: float,
+        automata: TokenAutomaton | Sequence[TokenAutomaton] | None,
+        bias_BLV: Tensor | None = None,
+    ) -> Tensor | None:
+        """Return log E[weight(x0) exp(bias(x0)) | x_t] under the model's joint law of all positions, fp64 `[B]`.
+
+        It is differentiable in `canvas.latents_BLD`. None, as here, where the model knows one factor per position only.
+        """
+        return None

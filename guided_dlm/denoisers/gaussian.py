@@ -52,6 +52,15 @@ class GaussianDenoiser(TransformerDenoiser):
     @torch.inference_mode()
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float32 logits `[B, L, V]` at noise level `t`, and the estimate that the next step reads."""
+        return self._look(canvas, t, carry)
+
+    def differentiable(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """Return what a call returns, the logits with their graph back to `canvas.latents_BLD`."""
+        with torch.enable_grad():
+            logits_BLV, carried = self._look(canvas, t, carry)
+        return logits_BLV, replace(carried, estimate_BLD=carried.estimate_BLD.detach())
+
+    def _look(self, canvas: Canvas, t: float, carry: SelfConditioning | None) -> tuple[Tensor, SelfConditioning]:
         if canvas.latents_BLD is None:
             raise ValueError("A Gaussian canvas has latents once start() was called.")
         tokens, visible = self._inputs(canvas)

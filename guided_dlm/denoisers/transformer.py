@@ -74,7 +74,7 @@ class TransformerDenoiser(Denoiser):
         Raises:
             InvalidRequest: it holds another kind of model.
         """
-        from guided_dlm.denoisers import block, gaussian  # noqa: F401  (tell AutoConfig their model types)
+        from guided_dlm.denoisers import block, gaussian, simplex  # noqa: F401  (tell AutoConfig their model types)
 
         config = AutoConfig.from_pretrained(folder)
         if not isinstance(config, DiffusionTransformerConfig):
@@ -169,8 +169,15 @@ def adapter_of(config: DiffusionTransformerConfig) -> type[TransformerDenoiser]:
     """
     from guided_dlm.denoisers.block import BlockDenoiser
     from guided_dlm.denoisers.gaussian import GaussianDenoiser
+    from guided_dlm.denoisers.simplex import SimplexDenoiser
 
-    known: list[type[TransformerDenoiser]] = [TransformerDenoiser, UniformDenoiser, GaussianDenoiser, BlockDenoiser]
+    known: list[type[TransformerDenoiser]] = [
+        TransformerDenoiser,
+        UniformDenoiser,
+        GaussianDenoiser,
+        SimplexDenoiser,
+        BlockDenoiser,
+    ]
     adapters = {adapter.undoes: adapter for adapter in known}
     if config.process not in adapters:
         raise InvalidRequest(

@@ -152,6 +152,19 @@ class Posterior:
 
         return self._write(group_BL, self.open_BL, choose)
 
+    def onward(self) -> Tensor:
+        """Return the log of the mass of what can follow each state, fp64 `[L + 1, S, B]`, up to a constant per place.
+
+        Place l is before position l. It makes `log p_l(v) + onward[l + 1, state after v]` the law of position l given
+        those before it, up to a constant.
+
+        Raises:
+            InvalidRequest: the rows have different automata.
+        """
+        if len(self._layout.parts) > 1:
+            raise InvalidRequest("What follows a state needs one automaton for all rows.")
+        return self._arithmetic.log(self._messages_LNR)[..., self._chain.column_B]
+
     def _first_states(self, start: Tensor | None) -> Tensor:
         if start is None:
             return self._chain.start_B

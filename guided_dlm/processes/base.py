@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -59,7 +60,11 @@ class Transition:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """What the guided model believes about the clean text at one step, and the step's own randomness."""
+    """What the guided model believes about the clean text at one step, and the step's own randomness.
+
+    `shift_BLD` is what latent guidance adds to the clean vectors that a step moves towards. `choice` draws the clean
+    text in place of one plain draw.
+    """
 
     law: Factors | Posterior
     randomness: Randomness
@@ -67,6 +72,8 @@ class Prediction:
     greedy: bool = False
     pad_id: int | None = None
     log_scale_B: Tensor | None = None
+    shift_BLD: Tensor | None = None
+    choice: Callable[[Prediction], Tensor] | None = None
 
     @property
     def log_z(self) -> Tensor:
@@ -86,17 +93,21 @@ class Prediction:
 
         Repeated calls at one step read the same draw, so what they write fits together.
         """
-        whole = where_BL is None or self.greedy or "_whole" in self.__dict__  # a draw that is there costs nothing
-        return self._whole if whole else self._draw(where_BL)
+        there = "_whole" in self.__dict__  # a draw that is there costs nothing
+        whole = where_BL is None or self.greedy or self.choice is not None or there
+        return self._whole if whole else self.draw(self.randomness, where_BL)
 
     @cached_property
     def _whole(self) -> Tensor:
-        return self.law.mode() if self.greedy else self._draw(None)
+        if self.greedy:
+            return self.law.mode()
+        return self.draw(self.randomness) if self.choice is None else self.choice(self)
 
-    def _draw(self, where_BL: Tensor | None) -> Tensor:
+    def draw(self, randomness: Randomness, where_BL: Tensor | None = None) -> Tensor:
+        """Return a joint draw `[B, L]` with this randomness."""
         width = self.law.known_BL.shape[1]
-        path_BL = self.randomness.uniform(self.step, Purpose.PATH, width)
-        token_BL = self.randomness.uniform(self.step, Purpose.TOKEN, width)
+        path_BL = randomness.uniform(self.step, Purpose.PATH, width)
+        token_BL = randomness.uniform(self.step, Purpose.TOKEN, width)
         return self.law.draw(path_BL, token_BL, where_BL)
 
 
@@ -108,6 +119,7 @@ class Process(ABC):
 
     schedule: Schedule
     selects: bool = False  # whether `step` asks a commit rule which positions to write
+    shifts: ClassVar[bool] = False  # whether `step` adds `Prediction.shift_BLD`, so that its latents can be guided
 
     @abstractmethod
     def start(self, canvas: Canvas, randomness: Randomness) -> Canvas:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class GaussianProcess(Process):
     `solver` is "ddim", or "dpm++2m" (2211.01095, algorithm 2): second order by looking back at the step before, for few
     steps. It solves an ordinary differential equation, so it takes the mean and no fresh noise.
     """
+
+    shifts: ClassVar[bool] = True
 
     embeddings_VD: Tensor
     schedule: Schedule = sqrt
@@ -67,23 +70,31 @@ class GaussianProcess(Process):
 
     def step(self, canvas: Canvas, prediction: Prediction, at: Transition, select: Select) -> Canvas:
         """Take one step of the solver towards the predicted clean embeddings."""
-        if self.clean == "draw":
-            clean_BLD = self.embeddings_VD[prediction.tokens()]
-        else:
-            clean_BLD = prediction.law.marginals().to(self.embeddings_VD.dtype) @ self.embeddings_VD
+        clean_BLD = self.embeddings_VD[prediction.tokens()] if self.clean == "draw" else self.mean(prediction)
+        if prediction.shift_BLD is not None:
+            clean_BLD = clean_BLD + prediction.shift_BLD
         if self.solver == "dpm++2m":
             after_BLD = self._dpm_step(canvas, clean_BLD, at)
             return replace(canvas, latents_BLD=after_BLD, previous_BLD=clean_BLD)
         fresh_BLD = self._normal(canvas, prediction.randomness, step=at.index + 1)
         return replace(canvas, latents_BLD=self._ddim_step(canvas, clean_BLD, fresh_BLD, at))
 
-    def _ddim_step(self, canvas: Canvas, clean_BLD: Tensor, fresh_BLD: Tensor, at: Transition) -> Tensor:
+    def mean(self, prediction: Prediction) -> Tensor:
+        """Return the mean clean embeddings under the law's marginals, `[B, L, D]`."""
+        return prediction.law.marginals().to(self.embeddings_VD.dtype) @ self.embeddings_VD
+
+    def moments(self, canvas: Canvas, clean_BLD: Tensor, at: Transition) -> tuple[Tensor, float]:
+        """Return mean `[B, L, D]` and deviation of x_s given x_t and the clean vectors (2010.02502, eq. 12)."""
         abar_t, abar_s = at.alpha_t, at.alpha_s
         noise_BLD = (_latents(canvas) - math.sqrt(abar_t) * clean_BLD) / math.sqrt(1.0 - abar_t)
         ratio = abar_t / abar_s if abar_s > 0 else 1.0
         sigma = self.eta * math.sqrt((1.0 - abar_s) / (1.0 - abar_t)) * math.sqrt(1.0 - ratio)
         kept = math.sqrt(max(0.0, 1.0 - abar_s - sigma**2))
-        return math.sqrt(abar_s) * clean_BLD + kept * noise_BLD + sigma * fresh_BLD
+        return math.sqrt(abar_s) * clean_BLD + kept * noise_BLD, sigma
+
+    def _ddim_step(self, canvas: Canvas, clean_BLD: Tensor, fresh_BLD: Tensor, at: Transition) -> Tensor:
+        mean_BLD, sigma = self.moments(canvas, clean_BLD, at)
+        return mean_BLD + sigma * fresh_BLD
 
     def _dpm_step(self, canvas: Canvas, clean_BLD: Tensor, at: Transition) -> Tensor:
         """Return the next latents: DDIM without noise, towards a clean text extrapolated along the log-SNR.

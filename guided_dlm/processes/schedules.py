@@ -23,6 +23,12 @@ def cosine(t: float) -> float:
     return 1.0 - math.cos(0.5 * math.pi * (1.0 - t))
 
 
+def cosine_squared(t: float, offset: float = 1e-4) -> float:
+    """Return cos^2(pi/2 (t + offset) / (1 + offset)) relative to t = 0 (2102.09672, eq. 17), as SSD-LM has it."""
+    quarter = 0.5 * math.pi / (1.0 + offset)
+    return (math.cos(quarter * (t + offset)) / math.cos(quarter * offset)) ** 2
+
+
 def log_linear(t: float, smallest: float = 1e-3) -> float:
     """Return 1 - (1 - smallest) t, so that log(1 / alpha) stays finite (2310.16834; 2406.07524, app. E)."""
     return 1.0 - (1.0 - smallest) * t
@@ -33,7 +39,13 @@ def sqrt(t: float) -> float:
     return max(0.0, 1.0 - math.sqrt(t + 1e-4))
 
 
-SCHEDULES: dict[str, Schedule] = {"linear": linear, "cosine": cosine, "log_linear": log_linear, "sqrt": sqrt}
+SCHEDULES: dict[str, Schedule] = {
+    "linear": linear,
+    "cosine": cosine,
+    "cosine_squared": cosine_squared,
+    "log_linear": log_linear,
+    "sqrt": sqrt,
+}
 
 
 def schedule(name: str | Schedule) -> Schedule:

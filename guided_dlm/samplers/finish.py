@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan, Snapshot, condition,
 
 STOP = "stop"
 Observe = Callable[[Snapshot], Any]  # a step is the last one where this returns "stop"
+Steps = Callable[..., Iterator[Snapshot]]
 
 
 class Stopped(Exception):
@@ -25,18 +26,25 @@ class Stopped(Exception):
         self.tokens_BL = tokens_BL
 
 
-def sample(plan: Plan, canvas: Canvas, observe: Observe | None = None) -> Tensor:
+def sample(plan: Plan, canvas: Canvas, observe: Observe | None = None, steps: Steps = run) -> Tensor:
     """Run to the end and return the clean tokens `[B, L]`: the last joint draw, whatever the family.
+
+    `steps` yields the snapshots of a run.
 
     Raises:
         Stopped: `observe` returned "stop", or somebody pressed Ctrl-C after the first step.
     """
-    return sample_with(plan, canvas, NO_CARRY, observe)[0]
+    return sample_with(plan, canvas, NO_CARRY, observe, steps=steps)[0]
 
 
 @torch.no_grad()
 def sample_with(
-    plan: Plan, canvas: Canvas, carry: Carry, observe: Observe | None = None, more: bool = False
+    plan: Plan,
+    canvas: Canvas,
+    carry: Carry,
+    observe: Observe | None = None,
+    more: bool = False,
+    steps: Steps = run,
 ) -> tuple[Tensor, Carry]:
     """As `sample`, for one block of several: begin with what is carried so far, and return what is carried on.
 
@@ -44,7 +52,7 @@ def sample_with(
     """
     tokens_BL, last = canvas.given_BL(), None
     try:
-        for snapshot in run(plan, canvas, carry=carry):
+        for snapshot in steps(plan, canvas, carry=carry):
             last, carry = snapshot, snapshot.carry
             stop = observe is not None and wants_stop(observe(snapshot))
             if snapshot.at.last or plan.denoiser.process.selects:

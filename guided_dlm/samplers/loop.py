@@ -22,6 +22,7 @@ from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
 from guided_dlm.samplers.correctors import Corrector, Law, Written
 from guided_dlm.samplers.ending import Ending, tail_of
+from guided_dlm.samplers.rerank import Rerank
 
 if TYPE_CHECKING:
     from guided_dlm.samplers.latent import LatentGuidance
@@ -97,6 +98,7 @@ class Plan:
     diagnose: bool = False
     contrast: Contrast | None = None
     corrector: Corrector | None = None
+    rerank: Rerank | None = None
     latent_guidance: LatentGuidance | None = None
 
     @cached_property
@@ -166,21 +168,32 @@ def predict(
     shifted_BLV = shifted(plan, plan.guide, canvas, at, logits_BLV, diagnostics)
     if bool(torch.isnan(shifted_BLV).any()):
         raise GuideFailed(f"The logits of step {at.index + 1} of {at.total} are NaN: look at the model and its guides.")
-    return condition(plan, canvas, at, shifted_BLV)
+    prediction, used_BLV = condition(plan, canvas, at, shifted_BLV)
+    if plan.rerank is not None and plan.rerank.covers(at.index / at.total):
+        own_BLV, _ = ended(plan, plan.denoiser.process.known(canvas), logits_BLV)
+        prediction = replace(prediction, choice=plan.rerank.choice(own_BLV, plan.denoiser.vocabulary))
+    return prediction, used_BLV
+
+
+def ended(plan: Plan, known_BL: Tensor, logits_BLV: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return logits that say rightly how the text ends, and what that takes from log Z `[B]`, where it does."""
+    ending = plan.ending
+    if ending is None:
+        return logits_BLV, None
+    if plan.automata is None:  # what a corrector lets write again may not end the text anew
+        return logits_BLV if plan.corrector is None else ending.inside(logits_BLV, known_BL), None
+    open_B = ending.open_rows(known_BL)
+    if not bool(open_B.any()):
+        return logits_BLV, None
+    return ending.sequential(logits_BLV, open_B), ending.log_scale(known_BL)
 
 
 def condition(plan: Plan, canvas: Canvas, at: Transition, shifted_BLV: Tensor) -> tuple[Prediction, Tensor]:
     """Condition shifted logits on what the canvas holds and on the automaton; also return them as they were used."""
     known_BL = plan.denoiser.process.known(canvas)
-    log_scale_B = None
-    if plan.automata is None:
-        if plan.corrector is not None and plan.ending is not None:  # what is written again may not end the text anew
-            shifted_BLV = plan.ending.inside(shifted_BLV, known_BL)
-        law: Factors | Posterior = Factors(shifted_BLV, known_BL)
-    else:
-        if plan.ending is not None and bool((open_B := plan.ending.open_rows(known_BL)).any()):
-            shifted_BLV = plan.ending.sequential(shifted_BLV, open_B)
-            log_scale_B = plan.ending.log_scale(known_BL)
+    shifted_BLV, log_scale_B = ended(plan, known_BL, shifted_BLV)
+    law: Factors | Posterior = Factors(shifted_BLV, known_BL)
+    if plan.automata is not None:
         law = Posterior(shifted_BLV, plan.automata, plan.start_B, plan.terminal_S, known_BL)
     prediction = Prediction(
         law=law,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from guided_dlm.processes.schedules import alphas
 from guided_dlm.training.data import CanvasCollator
-from guided_dlm.training.objectives import comb, cross_entropy
+from guided_dlm.training.objectives import Objective, comb, cross_entropy
 from guided_dlm.training.uniform import EARLIEST
 
 SELF_CONDITIONED = 0.5  # the share of batches that get a first pass without gradient (2208.04202, sec. 3.2)
@@ -53,7 +54,6 @@ def gaussian(
     return (cross_entropy(logits_BLV, tokens_BL) * free_BL1[..., 0]).sum(-1)
 
 
-@torch.inference_mode()
 def evaluate_gaussian(
     model: Any, examples: list[dict[str, Any]], pad_id: int, passes: int = 4, batch_size: int = 128
 ) -> dict[str, float]:
@@ -61,6 +61,14 @@ def evaluate_gaussian(
 
     A figure to compare runs with one schedule by, no bound. The padding's terms are in the sum, padding is not counted.
     """
+    return evaluate_cross_entropy(partial(gaussian, conditioned=1.0), model, examples, pad_id, passes, batch_size)
+
+
+@torch.inference_mode()
+def evaluate_cross_entropy(
+    objective: Objective, model: Any, examples: list[dict[str, Any]], pad_id: int, passes: int, batch_size: int
+) -> dict[str, float]:
+    """Return an objective on full canvases, as `cross_entropy` in nats per token of text; always the same noise."""
     model.eval()
     generator = torch.Generator(model.device).manual_seed(0)
     collate = CanvasCollator(pad_id, model.config.max_position_embeddings, full_share=1.0)
@@ -69,6 +77,6 @@ def evaluate_gaussian(
     for _ in range(passes):
         for batch in loader:
             tokens_BL, length_B, begin_B = (batch[name].to(model.device) for name in ("input_ids", "length", "begin"))
-            total += float(gaussian(model, tokens_BL, length_B, generator, begin_B, conditioned=1.0).sum())
+            total += float(objective(model, tokens_BL, length_B, generator, begin_B).sum())
             count += int((length_B - begin_B).sum())
     return {"cross_entropy": total / count}

@@ -23,6 +23,7 @@ from guided_dlm.training.objectives import (
     masked,
     weighted_nll,
 )
+from guided_dlm.training.simplex import evaluate_simplex, simplex
 from guided_dlm.training.uniform import evaluate_uniform, uniform
 
 OBJECTIVES: dict[str, Objective] = {
@@ -30,6 +31,7 @@ OBJECTIVES: dict[str, Objective] = {
     "block": block,
     "gaussian": gaussian,
     "masked": masked,
+    "simplex": simplex,
     "uniform": uniform,
 }
 
@@ -74,6 +76,8 @@ class DiffusionTrainer(Trainer):
             return evaluate_uniform(net, held_out, pad_id, passes=1)
         if net.config.process == "gaussian":
             return evaluate_gaussian(net, held_out, pad_id, passes=1)
+        if net.config.process == "simplex":
+            return evaluate_simplex(net, held_out, pad_id, passes=1)
         return evaluate_masked(net, held_out, pad_id, passes=1)
 
 

@@ -13,7 +13,7 @@ from guided_dlm import CompileContext, Constraint, Guide, GuidedPipeline, Step, 
 from guided_dlm.algebra import All
 from guided_dlm.denoisers import Denoiser, TabularDenoiser
 from guided_dlm.posterior import Factors, Posterior
-from guided_dlm.processes import GaussianProcess, MaskedProcess, Process, UniformProcess
+from guided_dlm.processes import GaussianProcess, MaskedProcess, Process, SimplexProcess, UniformProcess
 from guided_dlm.randomness import row_seeds
 
 LENGTH = 4
@@ -59,6 +59,7 @@ FAMILIES: dict[str, tuple[Vocabulary, Process | None, list[int] | None, list[str
         None,
         ["ancestral"],
     ),
+    "simplex": (PLAIN, SimplexProcess(size=3), None, ["ancestral"]),
 }
 CASES = [(family, sampler) for family, (*_, samplers) in FAMILIES.items() for sampler in samplers]
 

@@ -14,6 +14,7 @@ from wishes import lays_out
 from constraints import Blank, Choice, Length, Regex, Template, Words
 from guided_dlm import registry
 from guided_dlm.cli import app, combine, main, read_range, read_template
+from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import InvalidRequest
 
 
@@ -358,3 +359,20 @@ def test_an_unknown_corrector_is_one_sentence(run: object, model: str) -> None:
     result = run("evaluate", "coherence", model, "--corrector", "gibs")  # type: ignore[operator]
     assert result.status == 1
     assert "Did you mean 'gibbs'?" in result.err and "Traceback" not in result.err
+
+
+def test_ctrl_c_prints_what_there_is(run: object, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = TransformerDenoiser.__call__
+    calls: list[int] = []
+
+    def interrupted(self: object, *arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return ask(self, *arguments)
+
+    monkeypatch.setattr(TransformerDenoiser, "__call__", interrupted)
+    found = run("generate", "--model", model, "--include", "pub", "-n", 2, "--steps", 8)
+    assert found.status == 130
+    assert len(found.out.splitlines()) == 2 and all(places("pub", line, False) for line in found.out.splitlines())
+    assert "NOT SATISFIED" not in found.out

@@ -145,6 +145,23 @@ class Random(CommitRule):
         return take_best(_coins(prediction), open_BL, write_count(open_BL.sum(-1), at))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FirstHitting(CommitRule):
+    """Write one position per row and step, a random one: the first-hitting sampler (2409.02908, sec. 4.1).
+
+    The next mask to be written is uniform among those that are left, whatever the noise level, and a masked model needs
+    no time; so the reverse process is followed exactly, with as many steps as positions, each row in an order of its
+    own. With fewer steps the last one writes all that is left.
+    """
+
+    def __call__(self, prediction: Prediction, at: Transition) -> Tensor:
+        """Return the first position of a random order."""
+        open_BL = prediction.law.open_BL
+        if at.whole:
+            return open_BL
+        return take_best(_coins(prediction), open_BL, torch.ones(len(open_BL), dtype=torch.long, device=open_BL.device))
+
+
 def _coins(prediction: Prediction) -> Tensor:
     width = prediction.law.open_BL.shape[1]
     return prediction.randomness.uniform(prediction.step, Purpose.SELECTION, width)
@@ -156,6 +173,7 @@ RULES: dict[str, CommitRule] = {
     "entropy_bound": EntropyBound(),
     "ancestral": Ancestral(),
     "random": Random(),
+    "first_hitting": FirstHitting(),
 }
 
 

@@ -15,6 +15,7 @@ from guided_dlm.denoisers import Denoiser, TabularDenoiser
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import GaussianProcess, MaskedProcess, Process, SimplexProcess, UniformProcess
 from guided_dlm.randomness import row_seeds
+from guided_dlm.samplers import RULES
 
 LENGTH = 4
 MASKED = Vocabulary.from_tokens([b"a", b"b", b"", b"", b""], eos_id=2, pad_id=3, mask_id=4)
@@ -51,7 +52,12 @@ class Prompted(Denoiser):
 
 
 FAMILIES: dict[str, tuple[Vocabulary, Process | None, list[int] | None, list[str]]] = {
-    "masked": (MASKED, None, [0, 1, 2, 3], ["confidence", "llada", "entropy_bound", "ancestral", "random"]),
+    "masked": (
+        MASKED,
+        None,
+        [0, 1, 2, 3],
+        ["confidence", "llada", "entropy_bound", "ancestral", "random", "first_hitting"],
+    ),
     "uniform": (PLAIN, UniformProcess(size=3), None, ["ancestral"]),
     "gaussian": (
         PLAIN,

@@ -18,6 +18,7 @@ from guided_dlm.denoisers import Denoiser
 from guided_dlm.denoisers.block_modeling import BlockTransformer, BlockTransformerConfig
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import MaskedProcess
+from guided_dlm.samplers import Snapshot
 from guided_dlm.samplers.blocks import feasible
 
 VOCABULARY = Vocabulary.from_tokens([b"a", b"b", b"", b""], eos_id=2, mask_id=3)
@@ -79,6 +80,29 @@ def test_blocks_of_one_are_autoregressive_decoding() -> None:
     """The exact conditionals multiply up to the joint, held to well-formed text at each token."""
     out = GuidedPipeline(BlockDenoiser())(num_samples=4_000, batch_size=4_000, steps=1, block_length=1, seed=1)
     assert chi_square(counts(out.tokens, 4), law_of("[ab]*", 1)) > 1e-3
+
+
+def test_first_hitting_takes_an_order_of_its_own_in_every_row() -> None:
+    """The next mask is uniform among those left, and each row of a batch of any size draws its own (2409.02908)."""
+    orders: list[list[Tensor]] = []
+
+    def callback(snapshot: Snapshot) -> None:
+        if snapshot.at.index == 0:
+            orders.append([])
+        orders[-1].append((snapshot.after.tokens_BL != snapshot.before.tokens_BL).long().argmax(-1))
+
+    texts = []
+    for size in (150, 7):
+        orders.clear()
+        out = GuidedPipeline(BlockDenoiser())(
+            num_samples=300, batch_size=size, steps=LENGTH, sampler="first_hitting", callback=callback, seed=4
+        )
+        order_NL = torch.cat([torch.stack(batch, dim=1) for batch in orders])
+        kinds, number = order_NL.unique(dim=0, return_counts=True)
+        assert len(kinds) == 24  # every order of four positions, one position at a time
+        assert chi_square(number.numpy(), torch.full((24,), 1 / 24, dtype=torch.float64)) > 1e-3
+        texts.append(out.texts)
+    assert texts[0] == texts[1]
 
 
 TEXT = Vocabulary.from_tokens([b"a", b"b", b"c", b"", b"", b""], eos_id=3, pad_id=4, mask_id=5)

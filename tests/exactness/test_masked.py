@@ -29,13 +29,13 @@ from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.processes import MaskedProcess
 from guided_dlm.processes.schedules import Schedule, cosine, linear, log_linear
 from guided_dlm.randomness import Randomness
-from guided_dlm.samplers.commit import Ancestral, CommitRule, Confidence, EntropyBound, LLaDA, Random
+from guided_dlm.samplers.commit import Ancestral, CommitRule, Confidence, EntropyBound, FirstHitting, LLaDA, Random
 
 ROWS = 20_000
 PLAIN = Vocabulary.from_tokens([b"a", b"b", b"c", b""], eos_id=None, mask_id=3)
 TAILED = Vocabulary.from_tokens([b"a", b"b", b"", b"", b""], eos_id=2, pad_id=3, mask_id=4)
 JOINED = Vocabulary.from_tokens([b"a", b"b", b"", b""], eos_id=2, mask_id=3)  # padding is the end of text
-EXACT_RULES = [Confidence(), Confidence(tail_apart=False), Random(), EntropyBound(bound=0.0)]
+EXACT_RULES = [Confidence(), Confidence(tail_apart=False), Random(), FirstHitting(), EntropyBound(bound=0.0)]
 
 
 def tailed_joint(vocabulary: Vocabulary, length: int, seed: int) -> Tensor:
@@ -135,6 +135,10 @@ def pick_random(q_LV: Tensor, hidden: list[int], share: float, last: bool) -> li
     return [(chosen, 1 / len(sets)) for chosen in sets]
 
 
+def pick_one(q_LV: Tensor, hidden: list[int], share: float, last: bool) -> list[tuple[tuple[int, ...], float]]:
+    return [(tuple(hidden), 1.0)] if last else [((i,), 1 / len(hidden)) for i in hidden]
+
+
 def pick_coins(q_LV: Tensor, hidden: list[int], share: float, last: bool) -> list[tuple[tuple[int, ...], float]]:
     sets = [s for n in range(len(hidden) + 1) for s in itertools.combinations(hidden, n)]
     return [(s, share ** len(s) * (1 - share) ** (len(hidden) - len(s))) for s in sets]
@@ -152,6 +156,7 @@ def pick_low_entropy(q_LV: Tensor, hidden: list[int], share: float, last: bool) 
 PICKS: list[tuple[CommitRule, Pick]] = [
     (Confidence(tail_apart=False), pick_confidence),
     (Random(), pick_random),
+    (FirstHitting(), pick_one),
     (Ancestral(), pick_coins),
     (EntropyBound(bound=0.9), pick_low_entropy),
 ]

@@ -56,7 +56,7 @@ FAMILIES: dict[str, tuple[Vocabulary, Process | None, list[int] | None, list[str
         MASKED,
         None,
         [0, 1, 2, 3],
-        ["confidence", "llada", "entropy_bound", "ancestral", "random", "first_hitting"],
+        sorted(RULES),
     ),
     "uniform": (PLAIN, UniformProcess(size=3), None, ["ancestral"]),
     "gaussian": (

@@ -2,7 +2,19 @@
 
 from guided_dlm.samplers.blocks import sample_blocks
 from guided_dlm.samplers.commit import RULES, CommitRule, commit_rule
-from guided_dlm.samplers.correctors import CORRECTORS, Corrector, corrector_of
+from guided_dlm.samplers.correctors import (
+    CORRECTORS,
+    P2,
+    Corrector,
+    Gibbs,
+    Informed,
+    RemdmCap,
+    RemdmConf,
+    RemdmLoop,
+    RemdmRescale,
+    Rescore,
+    corrector_of,
+)
 from guided_dlm.samplers.drafts import Verifier, check_drafts, run_drafts
 from guided_dlm.samplers.finish import STOP, Stopped, sample
 from guided_dlm.samplers.latent import LATENT_GUIDANCE, DiffusionLM, LatentGuidance, ScoreGuidance, latent_guidance_of
@@ -12,15 +24,23 @@ from guided_dlm.samplers.rerank import Rerank
 __all__ = [
     "CORRECTORS",
     "LATENT_GUIDANCE",
+    "P2",
     "RULES",
     "STOP",
     "CommitRule",
     "Contrast",
     "Corrector",
     "DiffusionLM",
+    "Gibbs",
+    "Informed",
     "LatentGuidance",
     "Plan",
+    "RemdmCap",
+    "RemdmConf",
+    "RemdmLoop",
+    "RemdmRescale",
     "Rerank",
+    "Rescore",
     "ScoreGuidance",
     "Snapshot",
     "Stopped",

@@ -27,7 +27,7 @@ HEADER = (
     "model", "asked for", "steps", "satisfied %", "judge NLL", "NLL - free", "distinct of all %", "distinct-2",
     "self-BLEU", "acceptance", "denoiser calls", "seconds",
 )  # fmt: skip
-MODELS = ["restaurant-words", "restaurant-block", "restaurant-uniform", "restaurant-continuous"]
+MODELS = ["restaurant-words", "restaurant-block", "restaurant-uniform"]
 BOTH = "length & words"
 WISHES: dict[str, Constraint | None] = {
     "free": None,

@@ -116,6 +116,18 @@ def list_prompts(prompt: str | Sequence[str | None] | None) -> list[str | None]:
     return prompts  # type: ignore[return-value]
 
 
+def list_negatives(
+    prompts: list[str | None], negative_prompt: str | Sequence[str] | None, num_samples: int
+) -> list[str] | None:
+    """Return the negative prompt of each row, None where there is none."""
+    if negative_prompt is None:
+        return None
+    given = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+    if len(given) != len(prompts) or not all(isinstance(one, str) for one in given):
+        raise InvalidRequest(f"negative_prompt={negative_prompt!r}: give one text, or one for each prompt.")
+    return [one for one in given for _ in range(num_samples)]
+
+
 def per_prompt(constraint: Constraints, prompts: int) -> list[Constraint | None]:
     """Return one wish, or None, for each prompt."""
     if constraint is None or isinstance(constraint, Constraint):

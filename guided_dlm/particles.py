@@ -25,7 +25,7 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Purpose, Randomness
-from guided_dlm.samplers.finish import Observe, best_tokens, is_done, wants_stop
+from guided_dlm.samplers.finish import Observe, Stopped, best_tokens, wants_stop
 from guided_dlm.samplers.loop import Plan, Snapshot, run, shifted
 from guided_dlm.watch import LARGEST
 
@@ -47,7 +47,7 @@ class Sampled:
     log_normaliser_N: Tensor | None
     effective_size_N: Tensor
     rejected_N: Tensor
-    stopped: bool = False
+    stopped: Stopped | None = None
 
 
 class Cloud:
@@ -236,21 +236,27 @@ def sample_particles(
     check_particles(plan, resampling)
     cloud = Cloud(len(canvas.tokens_BL) // count, count, plan.randomness, threshold)
     steering, tokens_BL, last = STEERING[resampling](plan, cloud, decode), canvas.given_BL(), None
-    stopped = False
+    stop = interrupted = False
     try:
         for last in run(plan, canvas, steering.choose):
             steering.follow(last)
-            if observe is not None and wants_stop(observe(last)) and not is_done(plan, last):
-                raise KeyboardInterrupt
+            stop = observe is not None and wants_stop(observe(last))
+            if stop:
+                break
     except KeyboardInterrupt:
         if last is None:
             raise
-        tokens_BL, stopped = best_tokens(plan, last), True
-    if last is not None and not stopped:
+        stop = interrupted = True
+    stopped = None
+    if last is not None and stop:
+        tokens_BL, open_B = best_tokens(plan, last)
+        stopped = Stopped(tokens_BL, open_B.reshape(-1, count).any(-1), interrupted)
+    finished = stopped is None or not bool(stopped.open_B.any())
+    if last is not None and finished:
         steering.finish(last)
         tokens_BL = last.after.tokens_BL
     rejected_N = torch.zeros(len(cloud.log_w_NK), dtype=torch.bool, device=tokens_BL.device)
-    if plan.guide.reward is not None and not stopped:
+    if plan.guide.reward is not None and finished:
         reward_B = plan.guide.reward(decode(tokens_BL), tokens_BL)
         cloud.reweigh(reward_B, 1.0)
         rejected_N = (reward_B.reshape(cloud.log_w_NK.shape) <= -LARGEST / 2).all(
@@ -259,7 +265,7 @@ def sample_particles(
     normaliser_N = steering.normaliser()
     return Sampled(
         tokens_NL=tokens_BL[cloud.pick(plan.steps)],
-        log_normaliser_N=normaliser_N.fill_(torch.nan) if stopped and normaliser_N is not None else normaliser_N,
+        log_normaliser_N=normaliser_N if finished or normaliser_N is None else normaliser_N.fill_(torch.nan),
         effective_size_N=cloud.effective_size_N,
         rejected_N=rejected_N,
         stopped=stopped,

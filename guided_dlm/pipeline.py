@@ -20,11 +20,13 @@ from guided_dlm.arguments import (
     check_rerank,
     check_rewards,
     check_together,
+    list_negatives,
     list_prompts,
     per_prompt,
     said_blocks,
     scale_of,
 )
+from guided_dlm.automata import TokenAutomaton
 from guided_dlm.batching import batches, option_posteriors, shared_automata
 from guided_dlm.canvas import Canvas
 from guided_dlm.constraint import CompileContext, Constraint, Guide
@@ -85,7 +87,7 @@ class _Run:
     traces: list[Trace] = field(default_factory=list)
     options: list[Mapping[str, float] | None] = field(default_factory=list)
     calls: int = 0
-    stopped: slice | None = None  # the rows of the batch in which the run was stopped
+    open_rows: list[bool] = field(default_factory=list)  # which rows a stop left unfinished
 
 
 class GuidedPipeline:
@@ -200,11 +202,14 @@ class GuidedPipeline:
         check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size, particles=particles)
         check_counts(**{name: value for name, value in optional.items() if value is not None})
         check_rerank(rerank, temperature, particles, blocks)
-        check_alone(verifier, corrector=corrector, rerank=rerank, block_length=block_length, top_k=top_k, top_p=top_p)
+        check_alone(
+            verifier, corrector=corrector, rerank=rerank, block_length=block_length, top_k=top_k, top_p=top_p,
+            particles=particles if particles > 1 else None, temperature=None if temperature else temperature,
+        )  # fmt: skip
         check_together(particles, resampling, return_trace, blocks, corrector is not None)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
-        negatives = self._negatives(prompts, negative_prompt, num_samples)
+        negatives = list_negatives(prompts, negative_prompt, num_samples)
         length = self._length([*prompts, *(negatives or ())], max_new_tokens)
         run = _Run(
             rule=commit_rule(sampler, self.denoiser.process.selects),
@@ -232,7 +237,8 @@ class GuidedPipeline:
         if verifier is not None:
             check_drafts(self.denoiser, verifier, run.guides)
         self._check_condition(run, unconditional)
-        self._sample(run, batch_size, progress)
+        interrupted = self._sample(run, batch_size, progress)
+        warn_stopped(len(run.open_rows), len(wishes), interrupted)
         return self._output(run, wishes)
 
     def _compile(self, wishes: list[Constraint | None], length: int, particles: int, resampling: str) -> list[Guide]:
@@ -242,26 +248,27 @@ class GuidedPipeline:
         check_rewards(compiled, particles, resampling)
         return [compiled[wish] for wish in wishes]
 
-    def _sample(self, run: _Run, batch_size: int, progress: bool) -> None:
-        """Run every batch; the bar counts steps of rows."""
+    def _sample(self, run: _Run, batch_size: int, progress: bool) -> bool:
+        """Run every batch; the bar counts steps of rows. Return whether Ctrl-C ended it."""
         width = run.length if run.block_length is None else run.block_length
         turns = 0 if run.corrector is None else run.corrector.turns(width)
         steps = (run.steps + turns) * -(-run.length // width)
         with tqdm(total=len(run.guides) * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
             size = max(1, batch_size // run.particles)
-            for batch in batches(run.guides, size, alone=run.block_length is not None):
+            for batch in batches(run.guides, size, alone=run.block_length is not None or run.verifier is not None):
                 try:
                     self._run_batch(run, batch, bar)
+                    run.open_rows.extend([False] * len(run.guides[batch]))
                 except Stopped as stop:
                     run.tokens.append(stop.tokens_BL.cpu())
-                    run.stopped = batch
+                    run.open_rows.extend(stop.open_B.tolist())
+                    return stop.interrupted
                 except KeyboardInterrupt:
                     if not run.tokens:
                         raise
-                    run.stopped = slice(batch.start, batch.start)
-                if run.stopped is not None:
-                    return
+                    return True
                 bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
+        return False
 
     def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
         vocabulary, capacity = self.denoiser.vocabulary, self.denoiser.capacity
@@ -300,10 +307,13 @@ class GuidedPipeline:
                 trace.record(snapshot)
             return None if run.observe is None else run.observe(snapshot)
 
+        automata = shared_automata(guides)
+        if automata is None and (run.rerank is not None or run.verifier is not None):
+            automata = TokenAutomaton.well_formed(self.denoiser.vocabulary)  # what is judged is what is kept
         plan = Plan(
             denoiser=self.denoiser,
             guide=guides[0],
-            automata=shared_automata(guides),
+            automata=automata,
             rule=run.rule,
             randomness=Randomness(particle_seeds(run.seeds_B[batch], run.particles)),
             steps=run.steps,
@@ -318,8 +328,8 @@ class GuidedPipeline:
             found = sample_particles(plan, canvas, run.particles, self._decode, observe, resampling=run.resampling)
             run.weights.append(found)
             tokens_BL = found.tokens_NL
-            if found.stopped:
-                raise Stopped(tokens_BL)
+            if found.stopped is not None:
+                raise Stopped(tokens_BL, found.stopped.open_B, found.stopped.interrupted)
         elif run.verifier is not None:
             tokens_BL = sample(plan, canvas, observe, partial(run_drafts, verifier=run.verifier))
         elif run.block_length is None:
@@ -330,16 +340,6 @@ class GuidedPipeline:
 
     def _decode(self, tokens: Tensor) -> list[str]:
         return [self.denoiser.vocabulary.decode(row) for row in tokens.tolist()]
-
-    def _negatives(
-        self, prompts: list[str | None], negative_prompt: str | Sequence[str] | None, num_samples: int
-    ) -> list[str] | None:
-        if negative_prompt is None:
-            return None
-        given = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
-        if len(given) != len(prompts) or not all(isinstance(one, str) for one in given):
-            raise InvalidRequest(f"negative_prompt={negative_prompt!r}: give one text, or one for each prompt.")
-        return [one for one in given for _ in range(num_samples)]
 
     def _check_condition(self, run: _Run, unconditional: Denoiser | None) -> None:
         """Refuse classifier-free guidance where nothing tells the two laws apart, or where they cannot be compared."""
@@ -376,8 +376,6 @@ class GuidedPipeline:
         vocabulary = self.denoiser.vocabulary
         tokens = torch.cat(run.tokens)
         rows = tokens.tolist()
-        stopped = range(len(rows))[run.stopped or slice(0, 0)]
-        warn_stopped(len(rows), len(constraints))
         lengths = [vocabulary.text_length(row) for row in rows]
         has_end = vocabulary.eos_id is not None or vocabulary.pad_id is not None
         return assemble(
@@ -385,11 +383,13 @@ class GuidedPipeline:
             texts=[vocabulary.decode(row) for row in rows],
             tokens=tokens,
             lengths=lengths,
-            truncated=[row in stopped or (has_end and n == tokens.shape[1]) for row, n in enumerate(lengths)],
+            truncated=[
+                cut or (has_end and n == len(r)) for cut, n, r in zip(run.open_rows, lengths, rows, strict=True)
+            ],
             options=run.options[: len(rows)],
             denoiser_calls=run.calls,
             trace=Trace.cat(run.traces[: len(run.tokens)]) if run.trace else None,
             context=self.context(tokens.shape[1]),
             weights=run.weights,
-            stopped=run.stopped is not None,
+            stopped=len(rows) < len(constraints) or any(run.open_rows),
         )

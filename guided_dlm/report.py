@@ -31,7 +31,7 @@ class Output:
         effective_size: float64 `[N]`, of the particles that competed for the sample at the end, from 1 to their number.
         truncated: bool `[N]`, True where the text filled the canvas without reaching its end, or where the run was
             stopped before it: then the text is the likeliest that satisfies the constraint, given what was written.
-        stopped: whether the run was stopped, by its callback or by Ctrl-C.
+        stopped: whether the run was stopped, by its callback or by Ctrl-C, before all rows were finished.
         denoiser_calls: how many times the model ran, summed over batches.
         trace: what happened at each step, if asked.
     """
@@ -79,14 +79,20 @@ def warn_rejected(weights: Sequence[Sampled], particles: int) -> None:
         )
 
 
-def warn_stopped(found: int, asked: int) -> None:
-    """Warn where a run was stopped before all rows were begun; points at who called the caller's caller."""
+def warn_stopped(found: int, asked: int, interrupted: bool) -> None:
+    """Warn where rows were never begun, and where Ctrl-C ended the run; points at who called the caller."""
     if found < asked:
         warnings.warn(
             f"The run was stopped: rows 0 to {found - 1} came back, and {asked - found} of {asked} were never begun. "
             "Call again with the prompts, constraints and seeds of those.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
+        )
+    elif interrupted:
+        warnings.warn(
+            "Ctrl-C ended the run early; out.truncated marks the rows that it cut, and out.stopped is True.",
+            UserWarning,
+            stacklevel=3,
         )
 
 

@@ -168,6 +168,8 @@ def measure(
     out = pipeline(
         prompt, num_samples=num_samples, corrector=corrector, progress=progress, callback=proposals, **request
     )
+    if out.stopped:
+        raise KeyboardInterrupt
     canvas = Canvas.from_prompts([prompt] * num_samples, denoiser.vocabulary, out.tokens.shape[1], denoiser.device)
     canvas = replace(canvas, tokens_BL=out.tokens.to(denoiser.device))
     where_NL = text_positions(denoiser, out.tokens)

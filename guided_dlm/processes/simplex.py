@@ -40,9 +40,9 @@ class SimplexProcess(GaussianProcess):
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        if self.size < 1:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise InvalidRequest(f"size={self.size} must be the number of tokens, at least 1.")
-        if not 0 < self.scale < math.inf:
+        if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
             raise InvalidRequest(f"scale={self.scale} is K of the almost-one-hot logits; give a positive number.")
         if self.solver not in ("ddim", "dpm++2m", "renoise"):
             raise InvalidRequest(f"solver={self.solver!r} is none of 'ddim', 'dpm++2m' and 'renoise'.")

@@ -66,19 +66,26 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
             if begin == 0 and isinstance(stop, KeyboardInterrupt):
                 raise  # there is nothing yet
             part_BW = stop.tokens_BL if isinstance(stop, Stopped) else written[:, :0]
+            open_B = stop.open_B if isinstance(stop, Stopped) else torch.zeros_like(state_B, dtype=torch.bool)
+            interrupted = stop.interrupted if isinstance(stop, Stopped) else True
             written = torch.cat([written, part_BW], dim=1)
             state_B = advance_states(automaton, state_B, part_BW)
             rest_BR = shortest(plan, automaton, state_B, given_BL[:, written.shape[1] :])
-            raise Stopped(torch.cat([written, rest_BR], dim=1)) from None
+            open_B = open_B | (~_ended(plan, written) if rest_BR.shape[1] else open_B)
+            raise Stopped(torch.cat([written, rest_BR], dim=1), open_B, interrupted) from None
         carry = beyond_block(plan, carry)
         state_B = advance_states(automaton, state_B, tokens_BW)
         written = torch.cat([written, tokens_BW], dim=1)
-        if plan.denoiser.vocabulary.eos_id is not None and bool(
-            (written == plan.denoiser.vocabulary.eos_id).any(-1).all()
-        ):  # only padding can follow
+        if bool(_ended(plan, written).all()):  # only padding can follow
             rest_BR = shortest(plan, automaton, state_B, given_BL[:, here.stop :])
             return torch.cat([written, rest_BR], dim=1)
     return written
+
+
+def _ended(plan: Plan, written_BL: Tensor) -> Tensor:
+    """Return which rows have the end of their text, bool `[B]`."""
+    end = plan.denoiser.vocabulary.eos_id
+    return written_BL.eq(-1 if end is None else end).any(-1)
 
 
 def shortest(plan: Plan, automaton: TokenAutomaton, state_B: Tensor, given_BR: Tensor) -> Tensor:

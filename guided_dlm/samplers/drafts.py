@@ -101,10 +101,9 @@ def run_drafts(plan: Plan, canvas: Canvas, carry: Carry = NO_CARRY, *, verifier:
     Each takes one call of the denoiser and one of the verifier, and writes at least one token in every row.
     """
     process, vocabulary = plan.denoiser.process, plan.denoiser.vocabulary
-    automaton = plan.automata or TokenAutomaton.well_formed(vocabulary)
+    automaton, length = plan.automata, canvas.tokens_BL.shape[1]
     if not isinstance(automaton, TokenAutomaton):
-        raise InvalidRequest("Drafts are read under one automaton; give all rows of a batch the same constraint.")
-    plan, length = replace(plan, automata=automaton), canvas.tokens_BL.shape[1]
+        raise InvalidRequest("Drafts are read under one automaton, TokenAutomaton.well_formed where nothing is asked.")
     lookahead = Lookahead(automaton, length, canvas.tokens_BL.device)
     canvas = process.start(canvas, plan.randomness)
     for index in range(length):

@@ -18,12 +18,16 @@ Steps = Callable[..., Iterator[Snapshot]]
 
 
 class Stopped(Exception):
-    """A run was stopped before its end, by its callback or by Ctrl-C; `tokens_BL` is the best canvas it had."""
+    """A run was stopped, by its callback or by Ctrl-C.
 
-    def __init__(self, tokens_BL: Tensor) -> None:
-        """Take the clean tokens, int64 `[B, L]`."""
+    `tokens_BL` is the best canvas it had, int64 `[B, L]`; `open_B` says which rows were not finished; `interrupted`
+    whether it was Ctrl-C.
+    """
+
+    def __init__(self, tokens_BL: Tensor, open_B: Tensor, interrupted: bool) -> None:
+        """Take what there is."""
         super().__init__("The run was stopped.")
-        self.tokens_BL = tokens_BL
+        self.tokens_BL, self.open_B, self.interrupted = tokens_BL, open_B, interrupted
 
 
 def sample(plan: Plan, canvas: Canvas, observe: Observe | None = None, steps: Steps = run) -> Tensor:
@@ -50,19 +54,21 @@ def sample_with(
 
     `more` says that blocks follow, so that the run is not over with this one.
     """
-    tokens_BL, last = canvas.given_BL(), None
+    tokens_BL, last, stop, interrupted = canvas.given_BL(), None, False, False
     try:
         for snapshot in steps(plan, canvas, carry=carry):
             last, carry = snapshot, snapshot.carry
             stop = observe is not None and wants_stop(observe(snapshot))
             if snapshot.at.last or plan.denoiser.process.selects:
                 tokens_BL = _clean(plan, snapshot)
-            if stop and (more or not is_done(plan, snapshot)):
-                raise Stopped(best_tokens(plan, snapshot))
+            if stop:
+                break
     except KeyboardInterrupt:
         if last is None:
             raise
-        raise Stopped(best_tokens(plan, last)) from None
+        stop = interrupted = True
+    if stop and last is not None:
+        raise Stopped(*best_tokens(plan, last, more), interrupted)
     return tokens_BL, carry
 
 
@@ -71,19 +77,16 @@ def wants_stop(answer: Any) -> bool:
     return isinstance(answer, str) and answer == STOP
 
 
-def is_done(plan: Plan, snapshot: Snapshot) -> bool:
-    """Whether the run would have ended with this step anyway."""
-    process = plan.denoiser.process
-    full = process.selects and bool((process.known(snapshot.after) >= 0).all())
-    return plan.corrector is None and (snapshot.at.last or full)
+def best_tokens(plan: Plan, snapshot: Snapshot, more: bool = False) -> tuple[Tensor, Tensor]:
+    """Return whole canvases `[B, L]` given all that is written by now, and which rows were not finished, bool `[B]`.
 
-
-def best_tokens(plan: Plan, snapshot: Snapshot) -> Tensor:
-    """Return the likeliest whole canvas `[B, L]` under this step's law, given all that is written by now.
-
-    It satisfies the automaton, whenever the run is stopped: what a step leaves open can always be completed.
+    What is open becomes the likeliest text under this step's law; where a model's canvases end, the likeliest of the
+    likeliest length. It satisfies the automaton whenever the run is stopped: what a step leaves open can be completed.
     """
     process, at, canvas = plan.denoiser.process, snapshot.at, snapshot.after
+    open_B = (process.known(canvas) < 0).any(-1)
+    if snapshot.at.last and plan.corrector is None and not process.selects and not more:
+        return _clean(plan, snapshot), torch.zeros_like(open_B)
     greedy = replace(plan, truncation=replace(plan.truncation, temperature=0.0))
     prediction, logits_BLV = condition(greedy, canvas, at, snapshot.logits_BLV)
     settled = settle(greedy, canvas, prediction)
@@ -93,7 +96,7 @@ def best_tokens(plan: Plan, snapshot: Snapshot) -> Tensor:
     whole = settled.write(prediction.tokens(), open_BL)
     if plan.ending is not None:
         whole = whole.close_tail(plan.ending.end, plan.ending.padding, open_BL)
-    return whole.tokens_BL
+    return whole.tokens_BL, open_B
 
 
 def _clean(plan: Plan, snapshot: Snapshot) -> Tensor:

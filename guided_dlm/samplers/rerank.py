@@ -34,7 +34,8 @@ class Rerank:
     (2410.21357, algorithm 1): p is the model's own factorised law of the text, so that with many candidates the draw
     has the autoregressive law, as far as the denoiser proposes it. Guides and constraints stay in force: a candidate is
     drawn from the guided, conditioned posterior, and only the model's own factors are divided out. Finitely many
-    candidates are an approximation; hard constraints hold on every one of them.
+    candidates are an approximation; hard constraints hold on every one of them, and all are well formed: text, end,
+    padding. `score` sees the completion alone, without its prompt.
 
     `window` is the part of the run that reranks, as progress from 0 to 1.
     """
@@ -49,8 +50,13 @@ class Rerank:
             raise InvalidRequest(f"Rerank: score={self.score!r} must take a list of texts; give judge.log_p.")
         if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 2:
             raise InvalidRequest(f"Rerank: candidates={self.candidates!r} must be a whole number, at least 2.")
-        if len(self.window) != 2 or not 0.0 <= self.window[0] < self.window[1] <= 1.0:
+        try:
+            first, last = map(float, self.window)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"Rerank: window={self.window!r} must be two numbers.") from error
+        if not 0.0 <= first < last <= 1.0:
             raise InvalidRequest(f"Rerank: window={self.window!r} must rise between 0 and 1.")
+        object.__setattr__(self, "window", (first, last))
 
     def covers(self, progress: float) -> bool:
         """Whether this part of the run reranks."""

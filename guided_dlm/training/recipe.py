@@ -204,7 +204,7 @@ def multiplies_bf16() -> bool:
     """Whether bfloat16 is the faster type here: elsewhere it is emulated, and ten times slower than float32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 def training_arguments(recipe: TrainingRecipe) -> TrainingArguments:

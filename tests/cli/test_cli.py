@@ -372,7 +372,8 @@ def test_ctrl_c_prints_what_there_is(run: object, model: str, monkeypatch: pytes
         return ask(self, *arguments)
 
     monkeypatch.setattr(TransformerDenoiser, "__call__", interrupted)
-    found = run("generate", "--model", model, "--include", "pub", "-n", 2, "--steps", 8)
+    with pytest.warns(UserWarning, match="Ctrl-C ended the run early"):
+        found = run("generate", "--model", model, "--include", "pub", "-n", 2, "--steps", 8)
     assert found.status == 130
     assert len(found.out.splitlines()) == 2 and all(places("pub", line, False) for line in found.out.splitlines())
     assert "NOT SATISFIED" not in found.out

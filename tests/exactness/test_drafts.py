@@ -63,8 +63,8 @@ def token_by_token(joint: Tensor, allowed_N: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("pattern", [None, "a*b?", "(ab)*|b+"])
-@pytest.mark.parametrize("same", [False, True])
-def test_texts_have_the_law_of_the_verifier(pattern: str | None, same: bool) -> None:
+@pytest.mark.parametrize(("same", "temperature"), [(False, 1.0), (True, 1.0), (False, 0.5)])
+def test_texts_have_the_law_of_the_verifier(pattern: str | None, same: bool, temperature: float) -> None:
     judge = tailed(1)
     pipe = GuidedPipeline(TabularDenoiser(judge if same else tailed(2), TAILED))
     wish = None if pattern is None else Pattern(pattern)
@@ -73,6 +73,13 @@ def test_texts_have_the_law_of_the_verifier(pattern: str | None, same: bool) -> 
     assert bool(out.satisfied.all())
     assert chi_square(counts(out.tokens, SIZE), token_by_token(judge, allowed_N)) > 1e-3
     assert out.denoiser_calls <= LENGTH
+
+
+def test_each_prompt_may_have_its_own_constraint() -> None:
+    pipe = GuidedPipeline(TabularDenoiser(tailed(2), TAILED))
+    wishes = [Pattern("a*b?"), Pattern("b+"), None]
+    out = pipe([None] * 3, wishes, num_samples=4, max_new_tokens=LENGTH, verifier=TabularCausal(tailed(1)))
+    assert bool(out.satisfied.all())
 
 
 def test_a_draft_that_is_right_is_kept_whole() -> None:
@@ -101,8 +108,12 @@ def test_rows_are_their_own_and_a_stop_gives_texts_that_satisfy() -> None:
     def stop(snapshot: Snapshot) -> str:
         return STOP
 
-    out = pipe(constraint=Pattern("[A-Za-z ]+"), num_samples=5, max_new_tokens=10, verifier=judge, callback=stop)
-    assert bool(out.satisfied.all()) and out.stopped and out.denoiser_calls == 1
+    for wish in (Pattern("[A-Za-z ]+"), None):
+        out = pipe(constraint=wish, num_samples=5, max_new_tokens=10, verifier=judge, callback=stop)
+        assert bool(out.satisfied.all()) and out.stopped and out.denoiser_calls == 1
+        for row in out.tokens.tolist():
+            text = VOCABULARY.text_length(row)
+            assert set(row[text + 1 :]) <= {VOCABULARY.pad_id} and row[text : text + 1] in ([], [VOCABULARY.eos_id])
 
 
 VOCABULARY = Vocabulary.from_tokenizer(word_tokenizer())
@@ -122,6 +133,8 @@ class Soft(Constraint):
     [
         ({"verifier": "judge"}, InvalidRequest, "is no causal model"),
         ({"verifier": TabularCausal(tailed(1)), "corrector": "p2"}, InvalidRequest, "which corrector='p2' cannot"),
+        ({"verifier": TabularCausal(tailed(1)), "temperature": 0.0}, InvalidRequest, "which temperature=0.0 cannot"),
+        ({"verifier": TabularCausal(tailed(1)), "particles": 3}, InvalidRequest, "which particles=3 cannot change"),
         ({"verifier": TabularCausal(tailed(1)), "top_k": 3}, InvalidRequest, "which top_k=3 cannot change"),
         ({"verifier": TabularCausal(tailed(1)), "constraint": Soft()}, InvalidRequest, "only the drafts"),
         ({"verifier": TabularCausal(tailed(1), VOCABULARY)}, VocabularyMismatch, "writes other tokens"),

@@ -8,7 +8,7 @@ from oracles import Pattern, accepted, canvases, chi_square, counts, marginals_o
 from problems import PLAIN
 from torch import Tensor
 
-from guided_dlm import GuidedPipeline
+from guided_dlm import GuidedPipeline, Vocabulary
 from guided_dlm.automata import ByteAutomaton
 from guided_dlm.constraint import Constraint, Guide
 from guided_dlm.denoisers import TabularDenoiser
@@ -64,6 +64,34 @@ def test_many_candidates_have_the_law_of_the_judge() -> None:
     assert all(near < 0.5 * far for far, near in itertools.pairwise(distance)) and distance[-1] < 0.03
 
 
+@pytest.mark.parametrize("candidates", [2, 32])
+def test_texts_with_an_end_are_well_formed_and_have_their_law(candidates: int) -> None:
+    """What the judge reads is all that stands on the canvas: no candidate has text behind its end."""
+    vocabulary = Vocabulary.from_tokens([b"a", b"b", b"", b"", b""], eos_id=2, pad_id=3, mask_id=4)
+    whole_N = accepted(ByteAutomaton.from_regex("[ab]*").lift(vocabulary), 3)
+    model, target = (random_joint(5, 3, seed=seed, sharpness=0.7) for seed in (3, 4))
+    model, target = (joint.flatten() * whole_N / (joint.flatten() * whole_N).sum() for joint in (model, target))
+
+    def score(texts: list[str]) -> list[float]:
+        rows = [["ab".index(c) for c in text] + [2, 3, 3] for text in texts]
+        return [float(target.reshape(5, 5, 5)[tuple(row[:3])].log()) for row in rows]
+
+    pipe = GuidedPipeline(TabularDenoiser(model.reshape(5, 5, 5), vocabulary))
+    out = pipe(
+        num_samples=ROWS, max_new_tokens=3, steps=1, batch_size=ROWS, sampler="random",
+        rerank=Rerank(score=score, candidates=candidates),
+    )  # fmt: skip
+    found = counts(out.tokens, 5)
+    assert int(found[~whole_N.numpy()].sum()) == 0
+    if candidates == 2:
+        factors_LV = marginals_of(model, 5)
+        own_N = product_law(factors_LV, torch.ones(125, dtype=torch.float64))
+        weight_N = torch.where(own_N > 0, target / own_N, 0.0)
+        assert chi_square(found, two_candidates(product_law(factors_LV, whole_N.double()), weight_N)) > 1e-3
+    else:
+        assert tv(found, target) < 0.05
+
+
 def test_guides_are_not_divided_out() -> None:
     """A bias pulls the candidates and stays in their law; only the model's own factors are taken out."""
 
@@ -116,7 +144,17 @@ def test_what_cannot_be_reranked_is_refused(options: dict[str, object], message:
         pipe(max_new_tokens=LENGTH, steps=1, **options)
 
 
-@pytest.mark.parametrize("options", [{"candidates": 1}, {"candidates": True}, {"window": (0.5, 0.2)}, {"score": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"candidates": 1},
+        {"candidates": True},
+        {"window": (0.5, 0.2)},
+        {"window": None},
+        {"window": ("a", "b")},
+        {"score": 3},
+    ],
+)
 def test_options_that_mean_nothing_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match="Rerank: "):
         Rerank(**{"score": judge, **options})

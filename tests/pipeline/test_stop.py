@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,9 @@ def press_at(step: int) -> Callable[[Snapshot], None]:
 @pytest.mark.parametrize("process", sorted(PROCESSES))
 def test_a_stopped_run_gives_back_texts_that_satisfy(process: str, step: int, how: Callable[[int], Any]) -> None:
     pipeline = GuidedPipeline(denoiser_of(PROCESSES[process]))
-    out = pipeline(constraint=WISH, num_samples=4, max_new_tokens=LENGTH, steps=6, callback=how(step))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Ctrl-C ended the run early")
+        out = pipeline(constraint=WISH, num_samples=4, max_new_tokens=LENGTH, steps=6, callback=how(step))
     assert len(out) == 4 and bool(out.satisfied.all()) and bool(out.truncated.all()) and out.stopped
     assert out.denoiser_calls == step + 1
 
@@ -140,8 +143,63 @@ def test_rows_that_were_not_begun_are_left_out_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="rows 0 to 3 came back, and 1 of 5"):
         out = pipeline(constraint=WISH, callback=second_batch, return_trace=True, **arguments)
     assert len(out) == 4 == len(out.report) and out.texts[:2] == whole.texts[:2]
-    assert out.truncated.tolist() == [*whole.truncated.tolist()[:2], True, True]
+    assert out.truncated.tolist()[:2] == whole.truncated.tolist()[:2]
     assert bool(out.satisfied.all()) and out.trace is not None and len(out.trace.steps[-1].tokens_BL) == 4
+
+
+def test_ctrl_c_says_so() -> None:
+    pipeline = GuidedPipeline(denoiser_of(PROCESSES["masked"]))
+    with pytest.warns(UserWarning, match=r"Ctrl-C ended the run early; out\.truncated"):
+        pipeline(constraint=WISH, max_new_tokens=LENGTH, steps=6, callback=press_at(1))
+
+
+@pytest.mark.parametrize("how", [stop_at, press_at], ids=["callback", "ctrl-c"])
+@pytest.mark.parametrize(("process", "particles"), [("masked", 1), ("masked", 3), ("uniform", 1)])
+def test_a_stop_at_the_last_step_keeps_that_batch_and_begins_no_other(
+    process: str, how: Callable[[int], Any], particles: int
+) -> None:
+    pipeline = GuidedPipeline(denoiser_of(PROCESSES[process]))
+    arguments: dict[str, Any] = {"constraint": WISH, "num_samples": 6, "max_new_tokens": LENGTH, "steps": LENGTH}
+    arguments |= {"batch_size": 2 * particles, "particles": particles, "sampler": "ancestral"}
+    whole, seen = pipeline(**arguments), []
+
+    def callback(snapshot: Snapshot) -> Any:
+        seen.append(snapshot.at.index)
+        return how(LENGTH - 1)(snapshot)
+
+    with pytest.warns(UserWarning, match="rows 0 to 1 came back, and 4 of 6"):
+        out = pipeline(callback=callback, **arguments)
+    assert seen.count(0) == 1 and out.stopped
+    assert out.texts == whole.texts[:2] and torch.equal(out.truncated, whole.truncated[:2])
+    assert out.log_weights is not None and whole.log_weights is not None
+    assert torch.equal(out.log_weights, whole.log_weights[:2])
+
+
+def test_rows_that_were_finished_are_not_called_truncated() -> None:
+    """Of a batch that is stopped only the rows count that still had something to write."""
+    pipeline, seen = GuidedPipeline(denoiser_of(PROCESSES["masked"])), []
+
+    def callback(snapshot: Snapshot) -> str | None:
+        seen.append(snapshot.after.tokens_BL)
+        return STOP if snapshot.at.index == 2 else None
+
+    out = pipeline(
+        constraint=WISH, num_samples=40, max_new_tokens=LENGTH, steps=4, sampler="ancestral", callback=callback
+    )
+    open_B = (seen[-1] == 5).any(-1)
+    assert bool(open_B.any()) and not bool(open_B.all())
+    full_B = torch.tensor([VOCABULARY.text_length(row) == LENGTH for row in out.tokens.tolist()])
+    assert torch.equal(out.truncated, open_B | full_B) and out.stopped
+    assert bool(out.satisfied.all())
+
+
+def test_blocks_that_all_ended_are_whole_when_they_are_stopped() -> None:
+    wish = Length(words=(1, 2), tokens=(1, 3))
+    free = tiny_pipeline(canvas=12)(constraint=wish, num_samples=3, max_new_tokens=12, steps=2, block_length=4)
+    out = tiny_pipeline(canvas=12)(
+        constraint=wish, num_samples=3, max_new_tokens=12, steps=2, block_length=4, callback=stop_at(1)
+    )
+    assert out.texts == free.texts and not bool(out.truncated.any()) and not out.stopped
 
 
 def test_ctrl_c_before_the_first_step_is_an_interrupt() -> None:

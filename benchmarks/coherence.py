@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import matplotlib.pyplot as plt
+import torch
 from _report import RESULTS, conditions, publish
 
 from guided_dlm import GuidedPipeline
@@ -110,8 +111,6 @@ def human(pipeline: GuidedPipeline, texts: list[str], judges: list[Judge | None]
     """The line of held-out text."""
     vocabulary, capacity = pipeline.denoiser.vocabulary, pipeline.denoiser.capacity or 64
     ids = [[*vocabulary.encode(text), vocabulary.eos_id] for text in texts]
-    import torch
-
     rows = [row + [vocabulary.pad_id] * (capacity - len(row)) for row in ids if len(row) <= capacity]
     accepted, _ = read(pipeline.denoiser, torch.tensor(rows), None)
     found = Found(calls=[0], accepted=[accepted], introspective=[0.0], texts=texts, seconds=[0.0])
@@ -127,10 +126,10 @@ def draw(rows: list[tuple[Any, ...]]) -> None:
     names = sorted({r[0] for r in rows if not r[0].startswith(("plain", "people"))})
     for index, name in enumerate(names):
         points = [(float(r[2]), float(r[3].split()[0])) for r in rows if r[0] == name]
-        axes.plot(*zip(*points, strict=True), linestyle=":", marker="os^Dv*Px"[index % 8], label=name)
+        axes.plot(*zip(*points, strict=True), linestyle=":", marker="os^Dv*PX<>hp"[index % 12], label=name)
     people = next(float(r[3].split()[0]) for r in rows if r[0] == "people")
     axes.axhline(people, color="gray", linewidth=0.8, label="people")
-    axes.set(xlabel="denoiser calls", ylabel="self-acceptance", xscale="log", title="Coherence, call for call")
+    axes.set(xlabel="denoiser calls", ylabel="self-acceptance", title="Coherence, call for call")
     axes.legend(fontsize=7, ncols=2)
     figure.savefig(RESULTS / "coherence.png", dpi=120)
 
@@ -161,7 +160,8 @@ def main() -> None:
     for steps in sorted(plain - set(arguments.steps)):
         rows.append(row("plain", steps, run(pipeline, {}, steps, arguments.seeds, arguments.samples), judges))
         print(rows[-1], flush=True)
-    held_out = [line["text"] for line, _ in read_lines(arguments.data)][: arguments.samples]
+    held_out = [line["text"] for line, _ in read_lines(arguments.data)]
+    held_out = held_out[:: max(1, len(held_out) // arguments.samples)][: arguments.samples]  # neighbours share a record
     rows.append(human(pipeline, held_out, judges))
     draw(rows)
     settings = conditions(model=arguments.model, samples=arguments.samples, seeds=arguments.seeds)

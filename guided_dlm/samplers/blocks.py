@@ -61,7 +61,7 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
             randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
         )
         try:
-            tokens_BW, carry = sample_with(part, block, carry, observe, more=here.stop < length)
+            tokens_BW, carry = sample_with(part, block, carry, observe)
         except (Stopped, KeyboardInterrupt) as stop:
             if begin == 0 and isinstance(stop, KeyboardInterrupt):
                 raise  # there is nothing yet

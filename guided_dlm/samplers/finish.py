@@ -47,13 +47,9 @@ def sample_with(
     canvas: Canvas,
     carry: Carry,
     observe: Observe | None = None,
-    more: bool = False,
     steps: Steps = run,
 ) -> tuple[Tensor, Carry]:
-    """As `sample`, for one block of several: begin with what is carried so far, and return what is carried on.
-
-    `more` says that blocks follow, so that the run is not over with this one.
-    """
+    """As `sample`, for one block of several: begin with what is carried so far, and return what is carried on."""
     tokens_BL, last, stop, interrupted = canvas.given_BL(), None, False, False
     try:
         for snapshot in steps(plan, canvas, carry=carry):
@@ -68,7 +64,7 @@ def sample_with(
             raise
         stop = interrupted = True
     if stop and last is not None:
-        raise Stopped(*best_tokens(plan, last, more), interrupted)
+        raise Stopped(*best_tokens(plan, last), interrupted)
     return tokens_BL, carry
 
 
@@ -77,7 +73,7 @@ def wants_stop(answer: Any) -> bool:
     return isinstance(answer, str) and answer == STOP
 
 
-def best_tokens(plan: Plan, snapshot: Snapshot, more: bool = False) -> tuple[Tensor, Tensor]:
+def best_tokens(plan: Plan, snapshot: Snapshot) -> tuple[Tensor, Tensor]:
     """Return whole canvases `[B, L]` given all that is written by now, and which rows were not finished, bool `[B]`.
 
     What is open becomes the likeliest text under this step's law; where a model's canvases end, the likeliest of the
@@ -85,7 +81,7 @@ def best_tokens(plan: Plan, snapshot: Snapshot, more: bool = False) -> tuple[Ten
     """
     process, at, canvas = plan.denoiser.process, snapshot.at, snapshot.after
     open_B = (process.known(canvas) < 0).any(-1)
-    if snapshot.at.last and plan.corrector is None and not process.selects and not more:
+    if snapshot.at.last and plan.corrector is None and not process.selects:
         return _clean(plan, snapshot), torch.zeros_like(open_B)
     greedy = replace(plan, truncation=replace(plan.truncation, temperature=0.0))
     prediction, logits_BLV = condition(greedy, canvas, at, snapshot.logits_BLV)

@@ -48,6 +48,14 @@ class Denoiser(ABC):
         """The model's input embedding, a row for each token of the vocabulary, or None where it has none."""
         return None
 
+    @property
+    def prior_V(self) -> Tensor | None:
+        """How likely each token is in a text, fp64 `[V]`, as far as one table can say; None where nothing is said.
+
+        Models that write blocks weigh with it what may follow a block, which they do not predict.
+        """
+        return None
+
     @abstractmethod
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float logits `[B, L, V]` over clean tokens for the completion, and what to carry to the next step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from guided_dlm.denoisers.block_modeling import BlockTransformer
 from guided_dlm.denoisers.modeling import DiffusionTransformer
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.randomness import Randomness
 from guided_dlm.vocabulary import Vocabulary
 
 
@@ -30,6 +32,22 @@ class BlockDenoiser(TransformerDenoiser):
         """Take a model in evaluation mode; raises as `TransformerDenoiser` does."""
         super().__init__(model, vocabulary)
         self.block_length = model.config.block_length
+
+    @cached_property
+    def prior_V(self) -> Tensor:
+        """The mean law of a text token over the positions of the first block, fp64 `[V]`; a tenth of it is flat.
+
+        It is one model call on an empty canvas, made when it is first asked for.
+        """
+        assert self.block_length is not None and self.vocabulary.mask_id is not None  # __init__ looked
+        blank = Canvas.from_prompts([None], self.vocabulary, self.block_length, self.device)
+        blank = self.process.start(blank, Randomness(torch.zeros(1, dtype=torch.int64, device=self.device)))
+        text_V = torch.from_numpy(self.vocabulary.writable).to(self.device)
+        for token in (self.vocabulary.eos_id, self.vocabulary.pad_id):
+            if token is not None:
+                text_V = text_V & (torch.arange(len(text_V), device=self.device) != token)
+        mean_V = self(blank, 1.0)[0][0].double().softmax(-1).mean(0) * text_V
+        return 0.9 * mean_V / mean_V.sum() + 0.1 * text_V / text_V.sum()
 
     @torch.inference_mode()
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:

@@ -2,7 +2,8 @@
 
 What is written becomes prompt; the automaton's state and the room that is left are carried along. A block may end in
 any state from which the rest of the canvas can still be accepted, so a hard constraint never dead-ends. Beyond the
-block nothing is predicted, so all such states count alike: exact per step for the block, blind to what follows.
+block nothing is predicted: all such states count alike, or, with a model that says how likely its tokens are in general
+(`Denoiser.prior_V`), as likely as independent tokens would be accepted. Exact per step for the block; a guess beyond.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from guided_dlm.posterior.tables import ending_weights
 from guided_dlm.samplers.finish import Observe, Stopped, sample_with
 from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan
 
+_LEAST = 1e-20  # of the likeliest state: what can be accepted at all is never ruled out
 _TEXT = 50.0  # nats: what a token of text costs where the end is all that is wanted
 
 
@@ -40,7 +42,9 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
     if not isinstance(automaton, TokenAutomaton):
         raise InvalidRequest("Blocks carry the state of one automaton; give all rows of a batch the same constraint.")
     length, device = canvas.tokens_BL.shape[1], canvas.tokens_BL.device
-    feasible_RS = torch.from_numpy(feasible(automaton, length)).to(device)
+    prior_V = None if plan.automata is None else plan.denoiser.prior_V
+    weight_RS = feasible(automaton, length) if prior_V is None else lookahead(automaton, length, prior_V.cpu().numpy())
+    feasible_RS = torch.from_numpy(weight_RS).to(device)
     given_BL = canvas.given_BL()
     state_B = torch.full((len(given_BL),), automaton.start, device=device)
     written, carry = given_BL[:, :0], NO_CARRY
@@ -124,6 +128,33 @@ def feasible(automaton: TokenAutomaton, length: int) -> np.ndarray:
         np.maximum.at(before_S, source, rows[-1][target])
         rows.append(np.where((before_S > 0) & (ending_S > 0), ending_S, before_S))
     return np.stack(rows)
+
+
+def lookahead(automaton: TokenAutomaton, length: int, prior_V: np.ndarray) -> np.ndarray:
+    """Return float64 `[length + 1, S]`: as `feasible`, but how likely it is that what follows is accepted.
+
+    What follows is taken as independent draws of text tokens from `prior_V`, each of them the last one with probability
+    2 / `length`, and then padding. A guess, so that a keyword or a length is not put off until nothing else fits; it
+    is positive exactly where `feasible` is. Under well-formed text alone every state counts alike.
+    """
+    vocabulary, table = automaton.vocabulary, automaton.transitions
+    end = {i for i in (vocabulary.eos_id, vocabulary.pad_id) if i is not None}
+    end_classes = sorted({int(automaton.token_class[i]) for i in end} - {-1})
+    weight_C = np.zeros(table.shape[1])
+    text_V = (automaton.token_class >= 0) & ~np.isin(np.arange(len(vocabulary)), sorted(end))
+    np.add.at(weight_C, automaton.token_class[text_V], prior_V[text_V])
+    goes_SC = table >= 0
+    text_S = (goes_SC & (weight_C > 0)).any(-1)  # the others only end or pad, which is certain
+    hazard = 2.0 / max(length, 3) if end_classes else 0.0
+    weight_SC = np.where(goes_SC, (1.0 - hazard) * weight_C, 0.0)
+    for column in end_classes:
+        weight_SC[:, column] = np.where(goes_SC[:, column], np.where(text_S, hazard, 1.0), 0.0)
+    possible_RS, rows = feasible(automaton, length), [ending_weights(automaton)]
+    for _ in range(length):
+        rows.append((weight_SC * np.where(goes_SC, rows[-1][table.clip(0)], 0.0)).sum(-1))
+    weight_RS = np.stack(rows)
+    best_R1 = weight_RS.max(-1, keepdims=True).clip(1e-300)
+    return np.where(possible_RS > 0, (weight_RS / best_R1).clip(_LEAST), 0.0)
 
 
 def advance_states(automaton: TokenAutomaton, state_B: Tensor, tokens_BW: Tensor) -> Tensor:

@@ -135,6 +135,7 @@ class Lengths(BlockTransformer):
 
 def test_sampling_computes_each_written_token_once() -> None:
     denoiser = block_denoiser(16)
+    assert denoiser.prior_V is not None  # one call, before any text
     denoiser.model.__class__ = Lengths
     denoiser.model.computed = []
     wish = Length(tokens=11)

@@ -1,5 +1,6 @@
 """Block by block against enumeration: the state and the room that is left are carried, and no block dead-ends."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from guided_dlm.denoisers.block_modeling import BlockTransformer, BlockTransform
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import MaskedProcess
 from guided_dlm.samplers import Snapshot
-from guided_dlm.samplers.blocks import feasible
+from guided_dlm.samplers.blocks import feasible, lookahead
 
 VOCABULARY = Vocabulary.from_tokens([b"a", b"b", b"", b""], eos_id=2, mask_id=3)
 LENGTH = 4
@@ -196,6 +197,40 @@ def test_feasible_says_what_can_still_be_accepted() -> None:
     automaton = Regex("a{3}").to_automaton().lift(Vocabulary.from_tokens([b"a", b""], eos_id=None, mask_id=1))
     left = feasible(automaton, 4)
     assert [int(row[0]) for row in left] == [0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("pattern", ["[ab]*", ".*b", "a{3}b*", "(ab)*a?", "a.{1,2}"])
+def test_the_lookahead_is_the_chance_of_being_accepted(pattern: str) -> None:
+    """Against enumeration of independent text tokens that end with a fixed chance, from every state."""
+    automaton = Regex(pattern).to_automaton().lift(TEXT)
+    prior_V, length = np.array([0.5, 0.3, 0.2, 0.0, 0.0, 0.0]), 4
+    found_RS, possible_RS = lookahead(automaton, length, prior_V), feasible(automaton, length)
+    assert ((found_RS > 0) == (possible_RS > 0)).all()
+    hazard, tokens = 2.0 / length, [0, 1, 2, 3, 4]
+    for left in range(1, length + 1):
+        chance_S = np.zeros(automaton.num_states)
+        for state in range(automaton.num_states):
+            for row in itertools.product(tokens, repeat=left):
+                here, chance = state, 1.0
+                for token in row:
+                    column = int(automaton.token_class[token])
+                    columns = [int(automaton.token_class[v]) for v in (0, 1, 2)]
+                    text = any(c >= 0 and automaton.transitions[here, c] >= 0 for c in columns)
+                    chance *= prior_V[token] * (1 - hazard) if token < 3 else (hazard if text else 1.0)
+                    here = int(automaton.transitions[here, column]) if column >= 0 else -1
+                    if here < 0:
+                        chance = 0.0
+                        break
+                chance_S[state] += chance * (here >= 0 and bool(automaton.accepting[here]))
+        assert found_RS[left] == pytest.approx(
+            np.where(possible_RS[left] > 0, chance_S / chance_S.max(), 0.0), abs=1e-12
+        )
+
+
+def test_a_block_model_knows_how_likely_its_tokens_are() -> None:
+    prior_V = CachingDenoiser(block_transformer(3), TEXT).prior_V
+    assert float(prior_V.sum()) == pytest.approx(1.0) and (prior_V[:3] > 0.01).all() and (prior_V[3:] == 0).all()
+    assert tiny_pipeline().denoiser.prior_V is None
 
 
 def test_an_extreme_weight_is_held_to_fifty_nats_in_blocks_too() -> None:

@@ -247,11 +247,11 @@ def sample_particles(
         if last is None:
             raise
         stop = interrupted = True
-    stopped = None
+    open_N = torch.zeros(len(cloud.log_w_NK), dtype=torch.bool, device=tokens_BL.device)
     if last is not None and stop:
         tokens_BL, open_B = best_tokens(plan, last)
-        stopped = Stopped(tokens_BL, open_B.reshape(-1, count).any(-1), interrupted)
-    finished = stopped is None or not bool(stopped.open_B.any())
+        open_N = open_B.reshape(cloud.log_w_NK.shape).any(-1)
+    finished = not bool(open_N.any())
     if last is not None and finished:
         steering.finish(last)
         tokens_BL = last.after.tokens_BL
@@ -263,12 +263,13 @@ def sample_particles(
             -1
         )  # sums of rewards may be a bit more
     normaliser_N = steering.normaliser()
+    tokens_NL = tokens_BL[cloud.pick(plan.steps)]
     return Sampled(
-        tokens_NL=tokens_BL[cloud.pick(plan.steps)],
+        tokens_NL=tokens_NL,
         log_normaliser_N=normaliser_N if finished or normaliser_N is None else normaliser_N.fill_(torch.nan),
         effective_size_N=cloud.effective_size_N,
         rejected_N=rejected_N,
-        stopped=stopped,
+        stopped=Stopped(tokens_NL, open_N, interrupted) if stop else None,
     )
 
 

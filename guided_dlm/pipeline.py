@@ -329,7 +329,7 @@ class GuidedPipeline:
             run.weights.append(found)
             tokens_BL = found.tokens_NL
             if found.stopped is not None:
-                raise Stopped(tokens_BL, found.stopped.open_B, found.stopped.interrupted)
+                raise found.stopped
         elif run.verifier is not None:
             tokens_BL = sample(plan, canvas, observe, partial(run_drafts, verifier=run.verifier))
         elif run.block_length is None:

@@ -1,5 +1,6 @@
 """Models and vocabularies small enough to be made inside a test."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.denoisers.transformer import TransformerDenoiser
+from guided_dlm.training.recipe import TrainingRecipe
 from guided_dlm.training.tokenization import build_word_tokenizer
 
 SENTENCES = [
@@ -73,6 +75,15 @@ def save_tiny_model(folder: Path, canvas: int = 12) -> Path:
     tiny_model(canvas).half().save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     return folder
+
+
+def small_recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:
+    """A run of seconds on a handful of sentences, which are held out as well."""
+    small = TrainingRecipe(
+        data=str(data), out=str(out), validation=str(data), canvas=16, hidden_size=32, layers=2,
+        heads=2, min_count=1, batch_size=8, epochs=1, save_every=1000, bf16=False, learning_rate=1e-2,
+    )  # fmt: skip
+    return replace(small, **changes)
 
 
 TOKENS = (b" a", b"a", b".", b" b", b"ab", b"", b"", b"")

@@ -66,17 +66,13 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
         )
         try:
             tokens_BW, carry = sample_with(part, block, carry, observe)
-        except (Stopped, KeyboardInterrupt) as stop:
-            if begin == 0 and isinstance(stop, KeyboardInterrupt):
-                raise  # there is nothing yet
-            part_BW = stop.tokens_BL if isinstance(stop, Stopped) else written[:, :0]
-            open_B = stop.open_B if isinstance(stop, Stopped) else torch.zeros_like(state_B, dtype=torch.bool)
-            interrupted = stop.interrupted if isinstance(stop, Stopped) else True
-            written = torch.cat([written, part_BW], dim=1)
-            state_B = advance_states(automaton, state_B, part_BW)
-            rest_BR = shortest(plan, automaton, state_B, given_BL[:, written.shape[1] :])
-            open_B = open_B | (~_ended(plan, written) if rest_BR.shape[1] else open_B)
-            raise Stopped(torch.cat([written, rest_BR], dim=1), open_B, interrupted) from None
+        except Stopped as stop:
+            raise _completed(plan, automaton, state_B, given_BL, written, stop) from None
+        except KeyboardInterrupt:  # before the block's first step
+            if begin == 0:
+                raise
+            nothing = Stopped(written[:, :0], torch.zeros_like(state_B, dtype=torch.bool), interrupted=True)
+            raise _completed(plan, automaton, state_B, given_BL, written, nothing) from None
         carry = beyond_block(plan, carry)
         state_B = advance_states(automaton, state_B, tokens_BW)
         written = torch.cat([written, tokens_BW], dim=1)
@@ -84,6 +80,17 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
             rest_BR = shortest(plan, automaton, state_B, given_BL[:, here.stop :])
             return torch.cat([written, rest_BR], dim=1)
     return written
+
+
+def _completed(
+    plan: Plan, automaton: TokenAutomaton, state_B: Tensor, given_BL: Tensor, written: Tensor, stop: Stopped
+) -> Stopped:
+    """Return the stop of a block as that of the canvas: what was written, the block, and the shortest end there is."""
+    written = torch.cat([written, stop.tokens_BL], dim=1)
+    state_B = advance_states(automaton, state_B, stop.tokens_BL)
+    rest_BR = shortest(plan, automaton, state_B, given_BL[:, written.shape[1] :])
+    open_B = stop.open_B | ~_ended(plan, written) if rest_BR.shape[1] else stop.open_B
+    return Stopped(torch.cat([written, rest_BR], dim=1), open_B, stop.interrupted)
 
 
 def _ended(plan: Plan, written_BL: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def test_the_gradient_of_the_evidence_is_that_of_finite_differences(
         looked = replace(canvas, latents_BLD=x_BLD)
         return log_evidence(plan, looked, at, denoiser.differentiable(looked, at.t)[0])
 
-    torch.autograd.gradcheck(evidence, latents_of(canvas).clone().requires_grad_(), atol=1e-7, rtol=1e-5)
+    assert torch.autograd.gradcheck(evidence, latents_of(canvas).clone().requires_grad_(), atol=1e-7, rtol=1e-5)
 
 
 @pytest.mark.parametrize("guide", [None, BIAS])

@@ -3,13 +3,12 @@
 import itertools
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import SENTENCES
+from tiny import SENTENCES, small_recipe
 from typer.testing import CliRunner
 
 from constraints import Length, Words
@@ -113,12 +112,7 @@ def test_the_validation_figure_is_the_bound_per_token_of_text_and_end() -> None:
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:
-    small = TrainingRecipe(
-        data=str(data), out=str(out), validation=str(data), objective="block", block_length=4, canvas=16,
-        hidden_size=32, layers=2, heads=2, min_count=1, batch_size=8, epochs=1, save_every=1000, bf16=False,
-        learning_rate=1e-2,
-    )  # fmt: skip
-    return replace(small, **changes)
+    return small_recipe(data, out, **{"objective": "block", "block_length": 4, **changes})
 
 
 @pytest.fixture(scope="module")

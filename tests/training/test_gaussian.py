@@ -2,14 +2,13 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import SENTENCES
+from tiny import SENTENCES, small_recipe
 from torch import Tensor
 from transformers import AutoModel
 
@@ -27,11 +26,7 @@ from guided_dlm.training.recipe import TrainingRecipe, train
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:
-    small = TrainingRecipe(
-        data=str(data), out=str(out), validation=str(data), objective="gaussian", canvas=16, hidden_size=32, layers=2,
-        heads=2, min_count=1, batch_size=8, epochs=1, save_every=1000, bf16=False, learning_rate=1e-2,
-    )  # fmt: skip
-    return replace(small, **changes)
+    return small_recipe(data, out, **{"objective": "gaussian", **changes})
 
 
 @pytest.fixture(scope="module")

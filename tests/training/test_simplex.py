@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import SENTENCES
+from tiny import SENTENCES, small_recipe
 from torch import Tensor
 from transformers import AutoModel
 from typer.testing import CliRunner
@@ -29,11 +29,7 @@ from guided_dlm.training.simplex import draw_blocks, evaluate_simplex, simplex
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:
-    small = TrainingRecipe(
-        data=str(data), out=str(out), validation=str(data), objective="simplex", canvas=16, hidden_size=32, layers=2,
-        heads=2, min_count=1, batch_size=8, epochs=1, save_every=1000, bf16=False, learning_rate=1e-2,
-    )  # fmt: skip
-    return replace(small, **changes)
+    return small_recipe(data, out, **{"objective": "simplex", **changes})
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def recipe(data: Path, out: Path, **changes: object) -> TrainingRecipe:
 def learned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An overfitted model."""
     out = tmp_path_factory.mktemp("learned")
-    train(recipe(data, out, epochs=100, hidden_size=64, validation=str(data), save_every=1000), progress=False)
+    train(recipe(data, out, epochs=300, hidden_size=64, validation=str(data), save_every=1000), progress=False)
     return out
 
 
@@ -51,13 +51,13 @@ def test_a_tiny_model_learns_a_few_sentences(learned: Path) -> None:
 def test_a_learned_model_obeys_constraints(learned: Path) -> None:
     free, out = (load(learned)(constraint=c, num_samples=64, steps=16) for c in (None, Words(include=["Japanese"])))
     assert all("Japanese" in text.split() for text in out.texts)
-    assert out.texts.count(SENTENCES[3]) > 1.2 * free.texts.count(SENTENCES[3])  # what was learned differs by processor
+    assert out.texts.count(SENTENCES[3]) > 2 * free.texts.count(SENTENCES[3])
 
 
 def test_the_folder_holds_half_precision_weights_the_recipe_and_the_curves(learned: Path) -> None:
     weights = load_file(learned / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
-    assert json.loads((learned / "recipe.json").read_text())["epochs"] == 100
+    assert json.loads((learned / "recipe.json").read_text())["epochs"] == 300
     log = json.loads((learned / "training.json").read_text())["log"]
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert losses[-1] < losses[0]

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import SENTENCES
+from tiny import SENTENCES, small_recipe
 from torch import Tensor
 from torch.nn.functional import one_hot
 from transformers import AutoConfig
@@ -151,11 +150,7 @@ def test_no_net_has_a_lower_loss_than_the_exact_one() -> None:
 
 
 def recipe(data: Path, out: Path, **changes: Any) -> TrainingRecipe:
-    small = TrainingRecipe(
-        data=str(data), out=str(out), validation=str(data), objective="uniform", canvas=16, hidden_size=32, layers=2,
-        heads=2, min_count=1, batch_size=8, epochs=1, save_every=1000, bf16=False, learning_rate=1e-2,
-    )  # fmt: skip
-    return replace(small, **changes)
+    return small_recipe(data, out, **{"objective": "uniform", **changes})
 
 
 @pytest.fixture(scope="module")

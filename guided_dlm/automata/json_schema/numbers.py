@@ -118,7 +118,10 @@ def no_number() -> Numbers:
     return ~every_number()
 
 
-def _explore(start: Hashable, step: Callable[[Any, str], Any], accepts: Callable[[Any], bool]) -> Numbers:
+def _explore(
+    start: Hashable, step: Callable[[Any, str], Any], accepts: Callable[[Any], bool], well_formed: bool = False
+) -> Numbers:
+    """Return the texts that lead from `start` to acceptance; `well_formed` says that all of them are numbers."""
     number, order, rows = {start: 0}, [start], []
     for state in order:
         row = []
@@ -133,7 +136,7 @@ def _explore(start: Hashable, step: Callable[[Any, str], Any], accepts: Callable
             raise AutomatonTooLarge(f"A set of numbers needs more than {MAX_STATES} states over its digits.")
     table = np.array(rows, dtype=np.int32)
     found = Numbers(Dfa(table, np.array([accepts(s) for s in order]), np.arange(len(_SYMBOLS))))
-    return every_number()._combine(found, "both")  # which leaves out what is no number: "", "-", "1."
+    return found if well_formed else every_number()._combine(found, "both")  # leaves out what is none: "", "-", "1."
 
 
 def split(value: Decimal) -> tuple[str, str]:
@@ -267,4 +270,4 @@ def _explore_trie(children: Sequence[dict[str, int]], ends: dict[int, int]) -> N
         node, zeros = state
         return zeros == 2 or node in ends
 
-    return _explore((0, 0), step, accepts)
+    return _explore((0, 0), step, accepts, well_formed=True)

@@ -117,8 +117,13 @@ def explain(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(help="A .txt or .jsonl file (may end in .gz), or a datasets name.")],
     out: Annotated[str, typer.Argument(help="The model folder to write.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A recipe that comes along, by name; DATA and OUT are then folders."),
+    ] = None,
     validation: Annotated[str | None, typer.Option(help="Held-out text; 5 % of the data by default.")] = None,
     objective: Annotated[
         str, typer.Option(help="masked, block, uniform, gaussian, simplex, autoregressive.")
@@ -153,10 +158,18 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
 ) -> None:
     """Train a denoiser; writes model, tokenizer, recipe.json and training.json."""
+    from guided_dlm.training.catalogue import train_recipe
     from guided_dlm.training.recipe import TrainingRecipe, train
 
     options = {name: value for name, value in locals().items() if name in TrainingRecipe.__dataclass_fields__}
-    typer.echo(json.dumps(train(TrainingRecipe(**options), resume=resume, progress=sys.stderr.isatty())))
+    how: dict[str, Any] = {"resume": resume, "progress": sys.stderr.isatty()}
+    if recipe is None:
+        figures = train(TrainingRecipe(**options), **how)
+    else:
+        sources = {name: context.get_parameter_source(name) for name in options.keys() - {"data", "out"}}
+        given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        figures = train_recipe(recipe, data, out, {name: options[name] for name in given}, **how)
+    typer.echo(json.dumps(figures))
 
 
 @app.command(name="train-classifier")

@@ -22,12 +22,13 @@ from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import Denoiser
 from guided_dlm.evaluation.coherence import rest_law, self_acceptance, text_positions
 from guided_dlm.evaluation.fluency import Judge, diversity
+from guided_dlm.training.data import read_texts
 
 HEADER = (
     "model", "asked for", "steps", "satisfied %", "judge NLL", "NLL - free", "distinct of all %", "distinct-2",
     "self-BLEU", "acceptance", "denoiser calls", "seconds",
 )  # fmt: skip
-MODELS = ["restaurant-words", "restaurant-block", "restaurant-uniform"]
+MODELS = ["restaurant-words", "restaurant-block", "restaurant-uniform", "restaurant-continuous"]
 BOTH = "length & words"
 WISHES: dict[str, Constraint | None] = {
     "free": None,
@@ -69,16 +70,16 @@ def measure(
     return line
 
 
-def draw(rows: list[list[Any]]) -> None:
+def draw(name: str, rows: list[list[Any]]) -> None:
     """Save quality against steps: solid where nothing is asked for, dotted under the constraint."""
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for index, name in enumerate(dict.fromkeys(row[0] for row in rows)):
+    for index, model in enumerate(dict.fromkeys(row[0] for row in rows)):
         for wish, style in (("free", "-"), (BOTH, ":")):
-            points = sorted((row[2], float(row[4])) for row in rows if row[:2] == [name, wish])
-            axes.plot(*zip(*points, strict=True), style, color=f"C{index}", marker="o", label=f"{name}, {wish}")
+            points = sorted((row[2], float(row[4])) for row in rows if row[:2] == [model, wish])
+            axes.plot(*zip(*points, strict=True), style, color=f"C{index}", marker="o", label=f"{model}, {wish}")
     axes.set(xscale="log", xlabel="steps", ylabel="judge NLL, nats per token", title="Quality against steps")
     axes.legend(fontsize=8)
-    figure.savefig(RESULTS / "families.png", dpi=120)
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
 
 
 def main() -> None:
@@ -90,6 +91,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--long", type=int, default=8, help="texts where there are more than 64 steps")
     parser.add_argument("--each", type=int, default=64, help="the number of steps at which each constraint is asked")
+    parser.add_argument("--human", help="held-out text, for the judge's figure of people")
+    parser.add_argument("--name", default="families", help="of the files of results")
     arguments = parser.parse_args()
     judge, reader = Judge(arguments.judge), GuidedPipeline.from_pretrained(arguments.reader).denoiser
     rows = []
@@ -102,9 +105,15 @@ def main() -> None:
             for line in lines:
                 line[5] = f"{float(line[4]) - float(lines[0][4]):+.2f}"
             rows.extend(lines)
-    draw(rows)
-    settings = conditions(reader=arguments.reader, samples=arguments.samples, samples_beyond_64_steps=arguments.long)
-    publish("families", "Families of diffusion language model", HEADER, rows, settings)
+    draw(arguments.name, rows)
+    people = (
+        [text for text in read_texts(arguments.human) if len(text.split()) < 60][:1000] if arguments.human else None
+    )
+    human = {} if people is None else {"human_text_judge_nll": f"{judge.nll(people):.2f}"}
+    settings = conditions(
+        reader=arguments.reader, **human, samples=arguments.samples, samples_beyond_64_steps=arguments.long
+    )
+    publish(arguments.name, "Families of diffusion language model", HEADER, rows, settings)
 
 
 if __name__ == "__main__":

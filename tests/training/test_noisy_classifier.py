@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [{"text": text, "about": about(text)} for text in texts]
     (place / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     recipe = ClassifierRecipe(
-        data=str(place / "data.jsonl"), out=str(place / "model"), label="about", epochs=16, batch_size=32,
+        data=str(place / "data.jsonl"), out=str(place / "model"), label="about", epochs=40, batch_size=32,
         hidden_size=32, layers=1, learning_rate=3e-3,
     )  # fmt: skip
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -47,9 +47,9 @@ def test_it_guides_by_name_and_hard_constraints_hold(folder: Path) -> None:
     shares = []
     for strength in (0.0, 6.0):
         wish = Classifier(str(folder), "family", strength=strength)
-        out = pipe(constraint=wish & Length(words=(8, 14)), num_samples=24, steps=8, seed=3)
+        out = pipe(constraint=wish & Length(words=(8, 14)), num_samples=64, steps=8, seed=3)
         assert bool(out.satisfied.all())
-        shares.append(sum(about(text) == "family" for text in out.texts) / 24)
+        shares.append(sum(about(text) == "family" for text in out.texts) / 64)
     assert shares[1] > shares[0] + 0.15
 
 

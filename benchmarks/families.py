@@ -1,6 +1,6 @@
 """Every family of diffusion language model on the same texts: quality against steps, free and under constraints.
 
-    python benchmarks/families.py --judge FOLDER [--models NAME ...] [--steps 8 16 ...]
+    python benchmarks/families.py --judge FOLDER [--models NAME ...] [--steps 8 16 ...] [--human FILE] [--name NAME]
 
 One recipe is asked of all models. Judge NLL is that of an autoregressive model of the same texts; acceptance is read by
 `--reader`, one masked model for all, so that families can be compared. A masked model stops when its canvas is full, so
@@ -106,13 +106,10 @@ def main() -> None:
                 line[5] = f"{float(line[4]) - float(lines[0][4]):+.2f}"
             rows.extend(lines)
     draw(arguments.name, rows)
-    people = (
-        [text for text in read_texts(arguments.human) if len(text.split()) < 60][:1000] if arguments.human else None
-    )
-    human = {} if people is None else {"human_text_judge_nll": f"{judge.nll(people):.2f}"}
-    settings = conditions(
-        reader=arguments.reader, **human, samples=arguments.samples, samples_beyond_64_steps=arguments.long
-    )
+    settings = conditions(reader=arguments.reader, samples=arguments.samples, samples_beyond_64_steps=arguments.long)
+    if arguments.human:
+        people = [text for text in read_texts(arguments.human) if len(text.split()) < 60][:1000]
+        settings["human_text_judge_nll"] = f"{judge.nll(people):.2f}"
     publish(arguments.name, "Families of diffusion language model", HEADER, rows, settings)
 
 

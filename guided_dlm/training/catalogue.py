@@ -10,7 +10,7 @@ import yaml
 from transformers.trainer_utils import get_last_checkpoint
 
 from guided_dlm.errors import InvalidRequest, UnknownName
-from guided_dlm.models import WEIGHTS, shipped
+from guided_dlm.models import locate, shipped
 from guided_dlm.training.recipe import TrainingRecipe, train
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -67,6 +67,6 @@ def _start(name: str, data: str | Path, out: str | Path, resume: bool, progress:
     if (folder / "training.json").is_file():  # written last
         return str(folder)
     if name in shipped():
-        return str(WEIGHTS / name)
+        return locate(name)
     train_recipe(name, data, out, resume=resume, progress=progress)
     return str(folder)

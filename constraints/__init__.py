@@ -7,6 +7,7 @@ from constraints.length import Length
 from constraints.pattern import Choice, Regex
 from constraints.preferences import Preferences
 from constraints.repetition import Repetition
+from constraints.syntax import PartOfSpeech
 from constraints.template import Blank, Template
 from constraints.topic import Sentiment, Topic
 from constraints.words import Words
@@ -19,6 +20,7 @@ __all__ = [
     "Grammar",
     "JSONSchema",
     "Length",
+    "PartOfSpeech",
     "Preferences",
     "Regex",
     "Repetition",

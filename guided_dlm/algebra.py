@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_, or_
 from typing import Any, ClassVar
@@ -119,7 +119,7 @@ class AnyOf(Composite):
     def compile(self, context: CompileContext) -> Guide:
         """Unite the automata, or join the energies."""
         if self.hard:
-            return Guide(automaton=reduce(or_, self._live_automata(context)))
+            return Guide(automaton=reduce(or_, self._live_automata(replace(context, plain=True))))
         energies = [part.compile(context).energy for part in self.operands]
         if any(energy is None for energy in energies):
             raise TypeError(
@@ -192,7 +192,7 @@ class Not(Composite):
                     "tokens, so what it forbids cannot be told apart exactly. Bound the nesting in the wish itself."
                 )
         try:
-            automaton = self.operand.compile(context).automaton
+            automaton = self.operand.compile(replace(context, plain=True)).automaton
         except Infeasible:
             return Guide(automaton=TokenAutomaton.well_formed(context.vocabulary))
         if automaton is None:

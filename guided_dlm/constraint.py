@@ -33,13 +33,15 @@ class CompileContext:
     """What a constraint may know when it compiles: the vocabulary, the completion's length in tokens, the device.
 
     `embedding_VD` is the model's own input embedding, a row per token; None where it has none. Contexts that differ in
-    nothing else are equal.
+    nothing else are equal. `plain` asks for exactly the set of canvases whose texts satisfy a hard wish, without
+    weights, as a complement or an alternative needs it.
     """
 
     vocabulary: Vocabulary
     length: int
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
     embedding_VD: Tensor | None = dataclasses.field(default=None, compare=False, repr=False)
+    plain: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a canvas without room, and an embedding of other tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -105,6 +105,29 @@ class ByteAutomaton:
         return cls(Dfa(table, np.arange(len(data) + 1) == len(data), np.arange(256)))
 
     @classmethod
+    def of_texts(cls, texts: Iterable[str]) -> ByteAutomaton:
+        """Return the set of some texts; thousands of words take a moment where a pattern of them takes many."""
+        nodes: list[dict[int, int]] = [{}]
+        ends = []
+        for text in texts:
+            node = 0
+            for byte in text.encode():
+                if byte not in nodes[node]:
+                    nodes[node][byte] = len(nodes)
+                    nodes.append({})
+                node = nodes[node][byte]
+            ends.append(node)
+        used = sorted({byte for node in nodes for byte in node})
+        column_of = np.full(256, len(used), dtype=np.int64)
+        column_of[used] = np.arange(len(used))
+        table = np.full((len(nodes), len(used) + 1), DEAD, dtype=np.int32)
+        for state, after in enumerate(nodes):
+            table[state, column_of[list(after)]] = list(after.values())
+        accepting = np.zeros(len(nodes), dtype=bool)
+        accepting[ends] = True
+        return cls(Dfa(table, accepting, column_of))
+
+    @classmethod
     def any_text(cls) -> ByteAutomaton:
         """Return the set of all valid UTF-8 texts, the empty one included."""
         every, _ = partition([CodepointSet.any()])
@@ -180,6 +203,18 @@ class ByteAutomaton:
     def __add__(self, other: ByteAutomaton) -> ByteAutomaton:
         """Return the texts made of one text of this set, then one of the other."""
         return ByteAutomaton(concatenation(self._dfa, other._dfa, MAX_STATES))
+
+    def after(self, prefix: bytes) -> ByteAutomaton:
+        """Return what may follow a prefix: the rests of the texts in this set that begin with it."""
+        state = 0
+        for byte in prefix:
+            state = int(self.table[state, self.byte_class[byte]])
+            if state == DEAD:
+                return ByteAutomaton.empty()
+        swap = np.arange(self.num_states + 1)  # the start is state 0; the last entry keeps DEAD as it is
+        swap[[0, state, -1]] = state, 0, DEAD
+        table = swap[self.table][swap[:-1]].astype(np.int32)
+        return ByteAutomaton(Dfa(table, self.accepting[swap[:-1]], self.byte_class.astype(np.int64)))
 
     def star(self) -> ByteAutomaton:
         """Return the texts made of any number of texts of this set, the empty text included."""

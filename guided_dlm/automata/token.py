@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from guided_dlm.automata.dfa import (
     normal_form,
 )
 from guided_dlm.automata.product import MAX_STATES, Keep, product
+from guided_dlm.automata.symbols import Symbols, join
 from guided_dlm.errors import InvalidRequest, VocabularyMismatch
 from guided_dlm.vocabulary import Vocabulary
 
@@ -76,23 +77,28 @@ class TokenAutomaton:
 
     `transitions` int32 `[S, C]` (-1 dead), `token_class` int32 `[V]` (-1: the token is in no canvas), `accepting` bool
     `[S]`, `start` always 0. Every state can be reached and can accept, unless the set is empty. `==` is equality of
-    languages; `& | ~ -` are intersection, union, complement within well-formed canvases, and difference.
+    languages and weights; `& | ~ -` are intersection, union, complement within well-formed canvases, and difference.
 
     `log_weight` float64 `[S]` is None, or the log-weight, in nats, of a canvas that ends in each state (-inf where none
     may): then this is a weighted set, made by `weigh`. `&` adds weights; `|`, `~` and `-` have no meaning for them.
+
+    `symbols` is None, or the readings of tokens that have several (`guided_dlm.automata.symbols`): then `token_class`
+    is int32 `[E]`, the class of each symbol, and a canvas weighs what its accepted readings weigh together, which
+    multiplies under `&`.
     """
 
     transitions: Table
     token_class: NDArray[np.int32]
     accepting: Mask
     log_weight: Weights | None = None
+    symbols: Symbols | None = None
     start: int = 0
 
-    def __init__(self, dfa: Dfa, vocabulary: Vocabulary, minimal: bool = False) -> None:
-        """Minimise and number an automaton whose columns are given per token id, unless that is done already."""
+    def __init__(self, dfa: Dfa, vocabulary: Vocabulary, minimal: bool = False, symbols: Symbols | None = None) -> None:
+        """Minimise and number an automaton unless that is done already; its columns are per token id, or per symbol."""
         table, final, column_of = dfa if minimal else normal_form(dfa, drop_dead=True)
         self.transitions, self.token_class, self.accepting = table, column_of.astype(np.int32), is_accepting(final)
-        self.vocabulary = vocabulary
+        self.vocabulary, self.symbols = vocabulary, symbols
         if final.dtype != np.bool_:
             self.log_weight = log_weights(final)
             self.log_weight.setflags(write=False)
@@ -156,6 +162,36 @@ class TokenAutomaton:
             Dfa(swap[table][swap[:-1]].astype(np.int32), np.tile(log_weight, 2)[swap[:-1]], column_of), vocabulary
         )
 
+    @classmethod
+    def tagged(
+        cls, vocabulary: Vocabulary, tags: Dfa, readings: Mapping[int, Mapping[tuple[int, ...], float]]
+    ) -> TokenAutomaton:
+        """Return the canvases of tokens whose tags, one reading of each token after the other, `tags` accepts.
+
+        `readings` maps a text token's id to its readings, tuples of symbols of `tags`, and their weights in (0, 1]. All
+        other text tokens are in no canvas. A canvas weighs the sum over its accepted readings of products of weights.
+        """
+        roles, states = Roles.of(vocabulary), tags.table.shape[0]
+        kinds: dict[tuple[int, ...], int] = {}
+        rows = [
+            (token, kinds.setdefault(reading, len(kinds)), weight)
+            for token in roles.text_ids.tolist()
+            for reading, weight in readings.get(token, {}).items()
+        ]
+        padded = np.pad(tags.table, ((0, 1), (0, 1)), constant_values=DEAD)  # DEAD, as an index, leads to itself
+        table = np.empty((states, len(kinds)), dtype=np.int32)
+        for reading, column in kinds.items():
+            after = np.arange(states)
+            for tag in reading:
+                after = padded[after, tags.column_of[tag]]
+            table[:, column] = after
+        rows += [(special, -1, 1.0) for special in sorted({roles.end, roles.fill} - {None})]  # type: ignore[type-var]
+        rows.sort(key=lambda row: row[0])
+        token, kind, weight = (np.array(column) for column in zip(*rows, strict=True))
+        closed = roles.close(Dfa(table, tags.accepting, np.full(len(vocabulary), -1)))
+        column_of = np.where(kind < 0, closed.column_of[token], kind)
+        return cls(closed._replace(column_of=column_of), vocabulary, symbols=Symbols(token, weight.astype(np.float64)))
+
     @property
     def num_states(self) -> int:
         """Return S, the number of states."""
@@ -177,13 +213,13 @@ class TokenAutomaton:
 
     def accepts(self, tokens: Sequence[int]) -> bool:
         """Say whether the whole canvas, every position of it, is in the set."""
-        state = self.start
+        states = np.array([self.start])
         for token in tokens:
-            column = int(self.token_class[token])
-            state = DEAD if column < 0 else int(self.transitions[state, column])
-            if state == DEAD:
-                return False
-        return bool(self.accepting[state])
+            symbols = [token] if self.symbols is None else np.flatnonzero(self.symbols.token == token)
+            columns = self.token_class[symbols]
+            after = self.transitions[states][:, columns[columns >= 0]]
+            states = np.unique(after[after >= 0])
+        return bool(self.accepting[states].any())
 
     @cached_property
     def distance(self) -> Table:
@@ -261,9 +297,11 @@ class TokenAutomaton:
                 f"(fingerprints {self.vocabulary.fingerprint} and {other.vocabulary.fingerprint}) cannot be combined; "
                 "lift both with one vocabulary."
             )
-        if keep not in ("both", "soft") and not (self.log_weight is None and other.log_weight is None):
+        if keep not in ("both", "soft") and (self._is_weighted or other._is_weighted):
             raise TypeError("Weighted automata have an & only: weights multiply, and a union or complement has none.")
-        return TokenAutomaton(product(self._dfa, other._dfa, keep, max_states, length), self.vocabulary)
+        symbols, mine, others = join(self.symbols, other.symbols, len(self.vocabulary))
+        dfa = product(self._over(mine), other._over(others), keep, max_states, length)
+        return TokenAutomaton(dfa, self.vocabulary, symbols=symbols)
 
     def weigh(self, feature: TokenAutomaton, log_weight: float) -> TokenAutomaton:
         """Return this set with `log_weight` nats added to every canvas that is in the other set as well.
@@ -279,7 +317,15 @@ class TokenAutomaton:
 
     def _with_weights(self, weights: Weights) -> TokenAutomaton:
         final = np.where(self.accepting, weights, -np.inf)
-        return TokenAutomaton(Dfa(self.transitions, final, self.token_class.astype(np.int64)), self.vocabulary)
+        return TokenAutomaton(self._dfa._replace(accepting=final), self.vocabulary, symbols=self.symbols)
+
+    def _over(self, symbols: IntArray) -> Dfa:
+        """Return the automaton with its columns given for these of its symbols."""
+        return self._dfa._replace(column_of=self.token_class[symbols].astype(np.int64))
+
+    @property
+    def _is_weighted(self) -> bool:
+        return self.log_weight is not None or self.symbols is not None
 
     @property
     def _final(self) -> Final:
@@ -301,12 +347,14 @@ class TokenAutomaton:
 
     @cached_property
     def _digest(self) -> tuple[str, tuple[int, ...], bytes, bytes, bytes]:
-        arrays = (self.transitions.tobytes(), self.token_class.tobytes(), self._final.tobytes())
+        readings = b"" if self.symbols is None else self.symbols.digest()
+        arrays = (self.transitions.tobytes(), self.token_class.tobytes(), self._final.tobytes() + readings)
         return self.vocabulary.fingerprint, self.transitions.shape, *arrays
 
     def __repr__(self) -> str:
         """Show the sizes."""
         return (
             f"TokenAutomaton({self.num_states} states, {self.num_classes} token classes, {self.num_edges} edges"
-            f"{'' if self.log_weight is None else ', weighted'})"
+            f"{'' if self.log_weight is None else ', weighted'}"
+            f"{'' if self.symbols is None else f', {self.symbols.token.size} readings'})"
         )

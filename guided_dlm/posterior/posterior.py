@@ -105,12 +105,13 @@ class Posterior:
         """Return the marginal `[B, L]`, fp64, of one token, or of the token at each position of int64 `[B, L]`."""
         self._require_feasible()
         token_BL = token if isinstance(token, Tensor) else torch.full_like(self.known_BL, token)
-        token_M1 = token_BL[self.open_BL][:, None]
-        log_q_M1 = self._log_p_MV.gather(1, token_M1).double()
+        token_M = token_BL[self.open_BL]
+        q_M = self._log_p_MV.new_empty(len(token_M), dtype=torch.float64)
         for part, here, shift_NC in zip(self._layout.parts, self._places, self._class_shifts, strict=True):
-            log_q_M1[here] += shift_NC.gather(1, part.tables.class_of_token_V[token_M1[here]])
+            log_q_N = self._log_p_MV[here].gather(1, token_M[here][:, None])[:, 0].double()
+            q_M[here] = part.tables.shifted(log_q_N, token_M[here], shift_NC)
         probability_BL = (self.known_BL == token_BL).double()
-        probability_BL[self.open_BL] = log_q_M1[:, 0].exp()
+        probability_BL[self.open_BL] = q_M
         return probability_BL
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
@@ -129,11 +130,12 @@ class Posterior:
         group_BL = walk(self._arithmetic, self._chain, self._weights_LGR, self._messages_LNR, self._start_B, path_BL)
         wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL
 
-        def choose(here_M: Tensor, member_NV: Tensor, mine_BL: Tensor) -> Tensor:
+        def choose(tables: GroupTables, here_M: Tensor, member_NV: Tensor, mine_BL: Tensor) -> Tensor:
             if self._is_linear:
-                mass_NV = _rows(self._p_MV, here_M) * member_NV
+                mass_NV = tables.spread(_rows(self._p_MV, here_M)) * member_NV
             else:
-                log_q_NV = _rows(self._logits_MV, here_M).double().masked_fill(~member_NV, -torch.inf)
+                log_q_NV = tables.spread_log(_rows(self._logits_MV, here_M).double())
+                log_q_NV = log_q_NV.masked_fill(~member_NV, -torch.inf)
                 mass_NV = (log_q_NV - log_q_NV.amax(-1, keepdim=True)).exp()
             return inverse_cdf(mass_NV, token_BL[mine_BL])[:, 0]
 
@@ -147,8 +149,9 @@ class Posterior:
         messages_LNR, _ = backward(best, self._chain, weights_LGR, best.enter(self._terminal_NR))
         group_BL = walk(best, self._chain, weights_LGR, messages_LNR, self._start_B, None)
 
-        def choose(here_M: Tensor, member_NV: Tensor, _: Tensor) -> Tensor:
-            return _rows(self._logits_MV, here_M).masked_fill(~member_NV, -torch.inf).argmax(-1)
+        def choose(tables: GroupTables, here_M: Tensor, member_NV: Tensor, _: Tensor) -> Tensor:
+            logits_NV = tables.spread_log(_rows(self._logits_MV, here_M))
+            return logits_NV.masked_fill(~member_NV, -torch.inf).argmax(-1)
 
         return self._write(group_BL, self.open_BL, choose)
 
@@ -214,31 +217,32 @@ class Posterior:
         blocks = []
         self._ranges: set[str] = set()
         for part, here in zip(self._layout.parts, self._places, strict=True):
-            weight_NC, smallest = class_weights(self._p_MV[here], partial(self._log_p_of, here), part.tables)
+            log_p = partial(self._log_p_of, part, here)
+            weight_NC, smallest = class_weights(part.tables.spread(self._p_MV[here]), log_p, part.tables)
             self._ranges.add(smallest)
-            blocks.append(self._with_known(part, weight_NC @ part.tables.groups_GC.T, 1.0, 0.0))
+            blocks.append(self._with_known(part, weight_NC @ part.tables.groups_GC.T))
         return self._layout.join(blocks)
 
-    def _log_p_of(self, here: Tensor | slice) -> Tensor:
-        return self._log_p_MV[here]
+    def _log_p_of(self, part: Part, here: Tensor | slice) -> Tensor:
+        return part.tables.spread_log(self._log_p_MV[here])
 
     def _log_weights(
         self, classes: Callable[[Tensor, GroupTables], Tensor], groups: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
         blocks = []
         for part, here in zip(self._layout.parts, self._places, strict=True):
-            log_p_NV = self._log_p_MV[here].double().clamp_min(NEVER)
+            log_p_NV = part.tables.spread_log(self._log_p_MV[here].double()).clamp_min(NEVER)
             log_NG = groups(classes(log_p_NV, part.tables), part.tables.groups_GC)
-            blocks.append(self._with_known(part, log_NG, 0.0, NEVER))
+            blocks.append(self._with_known(part, log_NG, groups is log_maxima))
         return self._layout.join(blocks)
 
-    def _with_known(self, part: Part, open_NG: Tensor, one: float, zero: float) -> Tensor:
-        """Put the weights of open positions beside those of known tokens: `[n, L, G]`."""
+    def _with_known(self, part: Part, open_NG: Tensor, best: bool | None = None) -> Tensor:
+        """Put the weights of open positions beside those of known tokens: `[n, L, G]`; logarithms if `best` is said."""
         known_nL, open_nL = self.known_BL[part.rows], self.open_BL[part.rows]
         weight_nLG = open_NG.new_empty(*known_nL.shape, part.tables.num_groups)
         weight_nLG[open_nL] = open_NG
-        class_N = part.tables.class_of_token_V[known_nL[~open_nL]]
-        weight_nLG[~open_nL] = torch.where(part.tables.groups_GC.T[class_N] > 0, one, zero).to(open_NG)
+        known_NG = part.tables.known_groups(known_nL[~open_nL], bool(best))
+        weight_nLG[~open_nL] = (known_NG if best is None else known_NG.log().clamp_min(NEVER)).to(open_NG)
         return weight_nLG
 
     @cached_property
@@ -266,8 +270,9 @@ class Posterior:
 
     def _best_N(self, part: Part, here: Tensor | slice, shift_NC: Tensor, without: int | None) -> Tensor:
         """Return the largest marginal of each position: of a class it is that of its most probable token."""
-        own_class = None if without is None else part.tables.class_of_token_V[without]
-        if not self._is_linear or (own_class is not None and part.tables.size_C[own_class] > 1):
+        plain = self._is_linear and part.tables.readings is None
+        own_class = None if without is None or not plain else part.tables.class_of_token_V[without]
+        if not plain or (own_class is not None and part.tables.size_C[own_class] > 1):
             q_NV = self._block_NV(part, here, shift_NC)
             if without is not None:
                 q_NV[:, without] = 0.0
@@ -283,16 +288,22 @@ class Posterior:
         return isinstance(self._arithmetic, Linear) and self._ranges == {"safe"}
 
     def _block_NV(self, part: Part, here: Tensor | slice, shift_NC: Tensor) -> Tensor:
-        linear = self._is_linear
+        linear, tables = self._is_linear, part.tables
         factor_NC = (shift_NC.exp() if linear else shift_NC).to(self._p_MV.dtype)
-        factor_NV = factor_NC.index_select(1, part.tables.class_of_token_V)
-        return factor_NV.mul_(self._p_MV[here]) if linear else factor_NV.add_(self._log_p_MV[here]).exp_()
+        factor_NV = factor_NC.index_select(1, tables.class_of_token_V)
+        if linear:
+            factor_NV.mul_(tables.spread(self._p_MV[here]))
+        else:
+            factor_NV.add_(tables.spread_log(self._log_p_MV[here])).exp_()
+        return factor_NV if tables.readings is None else tables.readings.gather(factor_NV)
 
-    def _write(self, group_BL: Tensor, wanted_BL: Tensor, choose: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    def _write(
+        self, group_BL: Tensor, wanted_BL: Tensor, choose: Callable[[GroupTables, Tensor, Tensor, Tensor], Tensor]
+    ) -> Tensor:
         """Choose a token within its group at each wanted position.
 
         `choose` is told which open positions these are, bool `[M]`, the members of their groups, bool `[N, V]`, and
-        where they stand, bool `[B, L]`.
+        where they stand, bool `[B, L]`; it returns one of the V.
         """
         tokens_BL = self.known_BL.clone()
         local_BL = group_BL - self._chain.group_offset_B[:, None]
@@ -301,7 +312,9 @@ class Posterior:
             mine_BL[part.rows] = wanted_BL[part.rows]
             member_NC = part.tables.groups_GC[local_BL[mine_BL]] > 0
             member_NV = member_NC.index_select(1, part.tables.class_of_token_V)
-            tokens_BL[mine_BL] = choose(mine_BL[self.open_BL], member_NV, mine_BL)
+            chosen_N = choose(part.tables, mine_BL[self.open_BL], member_NV, mine_BL)
+            readings = part.tables.readings
+            tokens_BL[mine_BL] = chosen_N if readings is None else readings.token_E[chosen_N]
         return tokens_BL
 
 

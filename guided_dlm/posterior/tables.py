@@ -11,6 +11,7 @@ from torch import Tensor
 
 from guided_dlm.automata import TokenAutomaton
 from guided_dlm.automata.dfa import log_weights
+from guided_dlm.posterior.readings import Readings
 
 TOKENS_IN_BIN, MOST_BINS = 64, 32
 MOST_NATS = 50.0  # a preference stronger than this could drown what the model says altogether
@@ -22,7 +23,8 @@ class GroupTables:
 
     An arc joins all classes that lead from one state to another, so a chain step costs one multiply per connected
     pair of states, however many tokens connect them. Tokens that are dead everywhere have class C, which no group has.
-    `ending_S` is the weight of ending in each state: 0 or 1, or what a weighted automaton says.
+    `ending_S` is the weight of ending in each state: 0 or 1, or what a weighted automaton says. Where tokens have
+    several `readings`, all that is said of tokens here, V of them, is said of these E symbols.
     """
 
     class_of_token_V: Tensor
@@ -32,6 +34,31 @@ class GroupTables:
     group_A: Tensor
     start: int
     ending_S: Tensor
+    readings: Readings | None = None
+
+    def spread(self, p_NV: Tensor) -> Tensor:
+        """Return probabilities of tokens as weights of what the classes hold."""
+        return p_NV if self.readings is None else self.readings.spread(p_NV)
+
+    def spread_log(self, log_p_NV: Tensor) -> Tensor:
+        """Return log-probabilities of tokens as log-weights of what the classes hold."""
+        return log_p_NV if self.readings is None else self.readings.spread_log(log_p_NV)
+
+    def known_groups(self, token_N: Tensor, best: bool) -> Tensor:
+        """Return what known tokens weigh in each group, fp64 `[N, G]`: all their readings, or only the best."""
+        if self.readings is None:
+            return (self.groups_GC.T[self.class_of_token_V[token_N]] > 0).double()
+        symbol_NK, weight_NK = self.readings.of_tokens(token_N)
+        weight_NKG = weight_NK[..., None] * (self.groups_GC.T[self.class_of_token_V[symbol_NK]] > 0)
+        return weight_NKG.amax(1) if best else weight_NKG.sum(1)
+
+    def shifted(self, log_p_N: Tensor, token_N: Tensor, shift_NC: Tensor) -> Tensor:
+        """Return the probability of tokens whose classes are multiplied by exp(shift), fp64 `[N]`."""
+        if self.readings is None:
+            return (log_p_N + shift_NC.gather(1, self.class_of_token_V[token_N][:, None])[:, 0]).exp()
+        symbol_NK, weight_NK = self.readings.of_tokens(token_N)
+        shift_NK = shift_NC.gather(1, self.class_of_token_V[symbol_NK])
+        return (log_p_N[:, None] + weight_NK.log() + shift_NK).exp().sum(1)
 
     @cached_property
     def size_C(self) -> Tensor:
@@ -59,6 +86,7 @@ class GroupTables:
 @lru_cache(maxsize=128)
 def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables:
     """Return the tables of an automaton on a device, made once."""
+    symbols = automaton.symbols
     src, dst, group, groups = automaton.arcs()
     order = np.lexsort((dst, src))
     num_classes = automaton.num_classes
@@ -77,6 +105,7 @@ def group_tables(automaton: TokenAutomaton, device: torch.device) -> GroupTables
         group_A=tensor(group[order].astype(np.int64)),
         start=int(automaton.start),
         ending_S=tensor(ending_weights(automaton)),
+        readings=None if symbols is None else Readings.of(symbols, len(automaton.vocabulary), device),
     )
 
 

@@ -1,0 +1,180 @@
+"""`PartOfSpeech`: which parts of speech the words of a text have, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, reduce
+from operator import add, or_
+from typing import Any
+
+from constraints.tag_lexicon import TagLexicon, is_closing, lexicon
+from constraints.tag_pattern import (
+    NOTHING,
+    TAGS,
+    Node,
+    derivative,
+    letter_of,
+    letters,
+    nullable,
+    pattern_text,
+    read_pattern,
+)
+from constraints.taggers import spacy_tags
+from guided_dlm.automata import ByteAutomaton, TokenAutomaton
+from guided_dlm.automata.dfa import Dfa
+from guided_dlm.constraint import CompileContext, Guide, RegularConstraint, require_nonempty
+from guided_dlm.errors import Infeasible, InvalidRequest
+from guided_dlm.registry import register
+from guided_dlm.vocabulary import Vocabulary
+
+Reading = tuple[str, ...]
+
+
+@register("part_of_speech")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PartOfSpeech(RegularConstraint):
+    """The words of the text, punctuation among them, bear universal tags that a pattern matches as a whole.
+
+    The pattern is a regular expression over tags ("DET ADJ* NOUN VERB .*"), a list of tags, or a list of spaCy
+    `Matcher` dicts with "POS" and "OP", which may match anywhere. A word bears each tag that `lexicon` gives it with
+    p(tag | word) of at least `certainty`; words that the lexicon lacks are not written. So the pattern is guaranteed
+    against the lexicon, not against a tagger that reads the context. Words stand one space apart, or before `.,;:!?`
+    none.
+
+    Where the vocabulary's tokens are whole words, spare single characters, only such words are written, and a text
+    weighs the sum over its taggings of the products of p(tag | word) ** strength, exactly (a hidden Markov model's
+    emissions times the pattern's automaton). Elsewhere all taggings count alike. With `tagger`, the name of a spaCy
+    pipeline, `check` asks that instead of the lexicon, and nothing is guaranteed.
+    """
+
+    pattern: str = field(kw_only=False)
+    lexicon: str = "english"
+    certainty: float = 0.05
+    strength: float = 1.0
+    tagger: str | None = None
+
+    @property
+    def hard(self) -> bool:  # type: ignore[override]
+        """Whether this is a guarantee: against a tagger it is none."""
+        return self.tagger is None
+
+    def __post_init__(self) -> None:
+        """Refuse tags and lexicons that do not exist, patterns that do not parse, and shares out of range."""
+        object.__setattr__(self, "pattern", pattern_text(self.pattern))
+        read_pattern(self.pattern)
+        if not isinstance(self.lexicon, str):
+            raise InvalidRequest(f"PartOfSpeech: lexicon={self.lexicon!r} must name a file, or be 'english'.")
+        lexicon(self.lexicon)
+        if not isinstance(self.certainty, int | float) or not 0.0 <= self.certainty <= 1.0:
+            raise InvalidRequest(f"PartOfSpeech: certainty={self.certainty!r} is a probability; give 0 to 1.")
+        if not isinstance(self.strength, int | float) or not 0.0 <= self.strength < float("inf"):
+            raise InvalidRequest(f"PartOfSpeech: strength={self.strength!r} must be a number of 0 or more.")
+
+    @property
+    def words(self) -> TagLexicon:
+        """The lexicon itself."""
+        return lexicon(self.lexicon)
+
+    def tags(self, word: str) -> dict[str, float]:
+        """Return the tags that a word may bear, with p(tag | word); empty where it may not be written."""
+        return {tag: p for tag, p in self.words.probabilities(word).items() if p >= self.certainty}
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
+        """Match all taggings of all splits of the text at once; or the one that a tagger gives."""
+        start = read_pattern(self.pattern)
+        if self.tagger is not None:
+            tagging = (frozenset([tag]) for tag in spacy_tags(self.tagger, text))
+            return nullable(reduce(derivative, tagging, start))
+        states: list[set[Node]] = [{start}, *(set[Node]() for _ in text)]
+        for place, here in enumerate(states):
+            for word, end in self.words.splits(text, place) if here else ():
+                tags = frozenset(self.tags(word))
+                states[end] |= {derivative(node, tags) for node in here} - {NOTHING}
+        return any(map(nullable, states[-1]))
+
+    def readings(self, vocabulary: Vocabulary) -> dict[int, dict[Reading, float]] | None:
+        """Return the taggings of each token that is a word, with their weights; None where many tokens are parts."""
+        spelled = {i: token.decode(errors="replace") for i, token in enumerate(vocabulary.tokens) if token}
+        words = {i: text[1:] for i, text in spelled.items() if text[0] == " " and len(text) > 1}
+        if any(len(text) > 1 and vocabulary.writable[i] for i, text in spelled.items() if i not in words):
+            return None
+        return {i: found for i, word in words.items() if (found := self._readings(word))}
+
+    def _readings(self, text: str) -> dict[Reading, float]:
+        found: dict[Reading, float] = {}
+
+        def extend(place: int, tags: Reading, weight: float) -> None:
+            if place == len(text):
+                found[tags] = found.get(tags, 0.0) + weight
+            for word, end in self.words.splits(text, place) if place < len(text) else ():
+                for tag, p in self.tags(word).items():
+                    extend(end, (*tags, tag), weight * p**self.strength)
+
+        extend(0, (), 1.0)
+        return {tags: min(weight, 1.0) for tags, weight in found.items()}
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Run the pattern over readings of whole-word tokens; else lift the texts that some tagging admits.
+
+        Raises:
+            Infeasible: no words of this vocabulary can bear such tags.
+        """
+        readings = None if context.plain else self.readings(context.vocabulary)
+        if readings is None:
+            guide = super().compile(context)
+        else:
+            tags = _tag_automaton(self.pattern)
+            columns = {i: {tuple(map(TAGS.index, r)): p for r, p in found.items()} for i, found in readings.items()}
+            guide = Guide(automaton=TokenAutomaton.tagged(context.vocabulary, tags, columns))
+        if guide.automaton is None or not guide.automaton.accepting.any():
+            raise Infeasible(self._missing(readings))
+        return Guide(automaton=require_nonempty(guide.automaton, self))
+
+    def _missing(self, readings: Mapping[int, Mapping[Reading, float]] | None) -> str:
+        tags = {tag for found in (readings or {}).values() for reading in found for tag in reading}
+        lacking = [tag for tag in TAGS if tag in self.pattern.split() and tag not in tags]
+        why = f": none of its words is {' or '.join(lacking)}" if lacking and readings is not None else ""
+        return (
+            f"{self!r}: no words of this vocabulary that lexicon {self.lexicon!r} knows can bear such tags{why}. Lower "
+            "certainty, or give a lexicon counted on text like the model's."
+        )
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the automaton of the texts that some tagging admits."""
+        node = read_pattern(self.pattern)
+        texts = self._spelled(node).after(b" ")
+        return texts | ByteAutomaton.literal("") if nullable(node) else texts
+
+    def _spelled(self, node: Node) -> ByteAutomaton:
+        """Return the texts of a pattern, each word with what stands before it."""
+        if node.kind == "tag":
+            return _spellings(self, node.tags)
+        parts: Iterator[ByteAutomaton] = map(self._spelled, node.parts)
+        if node.kind == "star":
+            return next(parts).star()
+        if node.kind == "seq":
+            return reduce(add, parts, ByteAutomaton.literal(""))
+        return reduce(or_, parts, ByteAutomaton.empty())
+
+    def notes(self, context: CompileContext) -> Mapping[str, Any]:
+        """Say what holds: the lexicon, how many tokens it lets be written, and whether taggings have weights."""
+        readings = self.readings(context.vocabulary)
+        held = f"the tags of lexicon {self.lexicon!r}" if self.tagger is None else "nothing"
+        notes: dict[str, Any] = {"guaranteed_against": held, "weighted": readings is not None}
+        return notes if readings is None else notes | {"tokens_with_tags": len(readings)}
+
+
+@lru_cache(maxsize=64)
+def _tag_automaton(pattern: str) -> Dfa:
+    """Return the pattern's automaton over the tags, numbered as in `TAGS`."""
+    automaton = ByteAutomaton.from_regex(letters(read_pattern(pattern)))
+    column_of = automaton.byte_class.astype("int64")[[ord(letter_of(tag)) for tag in TAGS]]
+    return Dfa(automaton.table, automaton.accepting, column_of)
+
+
+@lru_cache(maxsize=64)
+def _spellings(wish: PartOfSpeech, tags: frozenset[str]) -> ByteAutomaton:
+    """Return each word that may bear one of the tags, with the space before it, which closing marks may lack."""
+    words = sorted(word for word in wish.words.counts if tags & set(wish.tags(word)))
+    return ByteAutomaton.of_texts([*(f" {word}" for word in words), *filter(is_closing, words)])

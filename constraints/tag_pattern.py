@@ -1,0 +1,200 @@
+"""Regular patterns over universal part-of-speech tags: reading them, their automaton, and matching ambiguous words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from typing import Any
+
+from guided_dlm.errors import InvalidRequest
+
+TAGS = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
+    "VERB", "X",
+)  # fmt: skip
+_TOKEN = re.compile(r"\s*(?:(?P<tag>\w+)|(?P<mark>[.|()*+?])|\{(?P<low>\d+)(?P<comma>,)?(?P<high>\d*)\})")
+_MOST = 64
+_ONCE = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A pattern: "tag" (one of `tags`), "seq" or "any" of `parts`, or "star" of its one part."""
+
+    kind: str
+    parts: tuple[Node, ...] = ()
+    tags: frozenset[str] = frozenset()
+
+
+EMPTY, NOTHING = Node("seq"), Node("any")
+
+
+def sequence(parts: Iterable[Node]) -> Node:
+    """Return the patterns one after the other."""
+    flat = [inner for part in parts for inner in (part.parts if part.kind == "seq" else (part,))]
+    if NOTHING in flat:
+        return NOTHING
+    return flat[0] if len(flat) == 1 else Node("seq", tuple(flat))
+
+
+def either(parts: Iterable[Node]) -> Node:
+    """Return the alternatives, each once."""
+    flat = dict.fromkeys(inner for part in parts for inner in (part.parts if part.kind == "any" else (part,)))
+    return next(iter(flat)) if len(flat) == 1 else Node("any", tuple(flat))
+
+
+def repeat(part: Node, low: int, high: int | None) -> Node:
+    """Return `low` to `high` times the part; None is without end."""
+    if high is None:
+        return sequence([*[part] * low, Node("star", (part,))])
+    optional = reduce(lambda rest, _: either([EMPTY, sequence([part, rest])]), range(high - low), EMPTY)
+    return sequence([*[part] * low, optional])
+
+
+@lru_cache(maxsize=256)
+def read_pattern(text: str) -> Node:
+    """Return the pattern that a text writes: tags and `.` (any tag), `|`, brackets, `* + ?` and `{m,n}`.
+
+    Raises:
+        InvalidRequest: it does not parse, or names a tag that does not exist; the message says where.
+    """
+    tokens, position = [], 0
+    while text[position:].strip():
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise _wrong(text, position, f"{text[position:].strip()[0]!r} has no meaning here")
+        tokens.append((match, position))
+        position = match.end()
+    node, rest = _alternatives(text, tokens)
+    if rest:
+        raise _wrong(text, rest[0][1], "a bracket closes that was never opened")
+    return node
+
+
+Tokens = list[tuple[re.Match[str], int]]
+
+
+def _alternatives(text: str, tokens: Tokens) -> tuple[Node, Tokens]:
+    options, items = [], list[Node]()
+    while tokens and tokens[0][0]["mark"] != ")":
+        (match, place), *tokens = tokens
+        if match["mark"] == "|":
+            options.append(sequence(items))
+            items = []
+        elif match["mark"] == "(":
+            inner, tokens = _alternatives(text, tokens)
+            if not tokens:
+                raise _wrong(text, place, "a bracket is never closed")
+            items.append(inner)
+            tokens = tokens[1:]
+        elif match["tag"] or match["mark"] == ".":
+            items.append(Node("tag", tags=frozenset(TAGS if match["mark"] else [known_tag(match["tag"])])))
+        elif not items:
+            raise _wrong(text, place, "there is nothing to repeat")
+        else:
+            items.append(repeat(items.pop(), *_bounds(text, match, place)))
+    return either([*options, sequence(items)]), tokens
+
+
+def _bounds(text: str, match: re.Match[str], place: int) -> tuple[int, int | None]:
+    if match["mark"]:
+        return _ONCE[match["mark"]]
+    low = int(match["low"])
+    high = int(match["high"]) if match["high"] else None if match["comma"] else low
+    if max(low, high or 0) > _MOST or (high is not None and high < low):
+        raise _wrong(text, place, f"a count goes from low to high and to {_MOST} at most")
+    return low, high
+
+
+def known_tag(tag: str) -> str:
+    """Return the tag, or raise `InvalidRequest` with the nearest that exists."""
+    if tag in TAGS:
+        return tag
+    near = difflib.get_close_matches(tag.upper(), TAGS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InvalidRequest(f"PartOfSpeech: there is no tag {tag!r}.{hint} Universal tags are {', '.join(TAGS)}.")
+
+
+def _wrong(text: str, position: int, what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"PartOfSpeech: {what}, at position {position} of {text!r}. Write tags with spaces between, like "
+        "'DET ADJ* NOUN (VERB|AUX) .*'."
+    )
+
+
+def pattern_text(pattern: Any) -> str:
+    """Return the text of a pattern: itself, a list of tags for a whole text, or spaCy `Matcher` dicts found anywhere.
+
+    Raises:
+        InvalidRequest: it is none of these, or a dict asks for more than "POS" and "OP".
+    """
+    if isinstance(pattern, str):
+        return pattern
+    items = list(pattern) if isinstance(pattern, Sequence) else []
+    if items and all(isinstance(item, str) for item in items):
+        return " ".join(items)
+    if not items or not all(isinstance(item, Mapping) for item in items):
+        raise InvalidRequest(
+            f"PartOfSpeech: {pattern!r} is no pattern; give a text like 'DET ADJ* NOUN', a list of tags, or a list of "
+            "spaCy Matcher dicts like {'POS': 'NOUN', 'OP': '+'}."
+        )
+    return " ".join([".*", *map(_matcher_item, items), ".*"])
+
+
+def _matcher_item(item: Mapping[str, Any]) -> str:
+    wish, count = item.get("POS", "."), item.get("OP", "")
+    unknown = set(item) - {"POS", "OP"}
+    if isinstance(wish, Mapping) and set(wish) == {"IN"}:
+        wish = f"({'|'.join(wish['IN'])})"
+    if unknown or not isinstance(wish, str) or not isinstance(count, str) or not re.fullmatch(r"[*+?]?|\{.*\}", count):
+        raise InvalidRequest(
+            f"PartOfSpeech: {dict(item)!r} asks for more than tags; of spaCy's Matcher it takes 'POS', a tag or "
+            "{'IN': [tags]}, and 'OP', one of ?, *, + and {m,n}."
+        )
+    return wish + count
+
+
+def letters(node: Node) -> str:
+    """Return the same pattern for `re`, each tag one letter: `letter_of`."""
+    if node.kind == "tag":
+        return f"[{''.join(sorted(map(letter_of, node.tags)))}]"
+    inner = [letters(part) for part in node.parts]
+    if node.kind == "star":
+        return f"(?:{inner[0]})*"
+    if node == NOTHING:
+        return "[^\\s\\S]"
+    return "".join(inner) if node.kind == "seq" else f"(?:{'|'.join(inner)})"
+
+
+def letter_of(tag: str) -> str:
+    """Return the letter that stands for a tag."""
+    return chr(ord("A") + TAGS.index(tag))
+
+
+def nullable(node: Node) -> bool:
+    """Return whether the pattern matches no words at all."""
+    if node.kind in ("tag", "star"):
+        return node.kind == "star"
+    return (all if node.kind == "seq" else any)(map(nullable, node.parts))
+
+
+@lru_cache(maxsize=1 << 16)
+def derivative(node: Node, tags: frozenset[str]) -> Node:
+    """Return what has to follow a word that may bear any of the tags (Brzozowski, 1964)."""
+    if node.kind == "tag":
+        return EMPTY if node.tags & tags else NOTHING
+    if node.kind == "any":
+        return either(derivative(part, tags) for part in node.parts)
+    if node.kind == "star":
+        return sequence([derivative(node.parts[0], tags), node])
+    return either(_of_sequence(node, tags))
+
+
+def _of_sequence(node: Node, tags: frozenset[str]) -> Iterator[Node]:
+    for place, part in enumerate(node.parts):
+        yield sequence([derivative(part, tags), *node.parts[place + 1 :]])
+        if not nullable(part):
+            return

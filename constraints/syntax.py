@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
@@ -133,7 +134,7 @@ class PartOfSpeech(RegularConstraint):
 
     def _missing(self, readings: Mapping[int, Mapping[Reading, float]] | None) -> str:
         tags = {tag for found in (readings or {}).values() for reading in found for tag in reading}
-        lacking = [tag for tag in TAGS if tag in self.pattern.split() and tag not in tags]
+        lacking = [tag for tag in TAGS if re.search(rf"\b{tag}\b", self.pattern) and tag not in tags]
         why = f": none of its words is {' or '.join(lacking)}" if lacking and readings is not None else ""
         return (
             f"{self!r}: no words of this vocabulary that lexicon {self.lexicon!r} knows can bear such tags{why}. Lower "

@@ -226,6 +226,55 @@ def coherence(
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
+@evaluation.command()
+def control(
+    data: Annotated[str, typer.Option(help="The folder of the target files.")],
+    more: Annotated[list[str] | None, typer.Argument(help="Tasks, as in --tasks.", metavar="TASK")] = None,
+    suite: str = "e2e",
+    tasks: Annotated[list[str] | None, typer.Option(help="length, semantic, pos, ...; all by default.")] = None,
+    targets: Annotated[int | None, typer.Option(help="At most so many of each task, evenly spread.")] = None,
+    samples: Annotated[int, typer.Option(help="Texts of each target and seed.")] = 50,
+    seeds: Annotated[int, typer.Option(help="3 is the seeds 0, 1 and 2.")] = 3,
+    model: Annotated[str, typer.Option(help="Shipped name, local folder, or Hub id.")] = DEFAULT_MODEL,
+    steps: int = 32,
+    temperature: float = 1.0,
+    judge: Annotated[str | None, typer.Option(help="An autoregressive model's folder, for fluency.")] = None,
+    texts: Annotated[str | None, typer.Option(help="Score a folder of TASK.txt files instead of sampling.")] = None,
+    out: Annotated[str | None, typer.Option(help="The folder for tables, JSON, plot and texts.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Measure control, fluency, diversity and cost on the targets of a published benchmark."""
+    from guided_dlm.evaluation.control import ControlRun, evaluate_control
+
+    options = {name: value for name, value in locals().items() if name in ControlRun.__dataclass_fields__}
+    run = ControlRun(**options | {"tasks": (*(tasks or ()), *(more or ()))})
+    typer.echo(evaluate_control(run, progress=sys.stderr.isatty()))
+
+
+@evaluation.command(name="model")
+def evaluate_card(
+    model: Annotated[str, typer.Argument(help="Shipped name, local folder, or Hub id.")] = DEFAULT_MODEL,
+    samples: Annotated[int, typer.Option(help="How many texts to sample, and human texts to set beside them.")] = 256,
+    steps: int = 32,
+    sampler: str = "confidence",
+    temperature: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 64,
+    judge: Annotated[str | None, typer.Option(help="A folder with an autoregressive model.")] = None,
+    validation: Annotated[str | None, typer.Option(help="Held-out texts: a .txt or .jsonl file.")] = None,
+    training: Annotated[str | None, typer.Option(help="The texts that the model was trained on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the card, as JSON and Markdown.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="A histogram of lengths: .png, .pdf or .svg.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Set figures of a model's texts beside those of human text: bound, judge, length, diversity, copying, records."""
+    from guided_dlm.evaluation.model import CardRequest, evaluate_model
+
+    options = {name: value for name, value in locals().items() if name in CardRequest.__dataclass_fields__}
+    card = evaluate_model(CardRequest(**options), out=out, plot=plot, progress=sys.stderr.isatty())
+    typer.echo(card.markdown(), nl=False)
+
+
 @app.command()
 def demo(seed: int = 0, num_samples: Annotated[int, typer.Option("-n")] = 3) -> None:
     """Guided generation with the shipped model under several constraints."""

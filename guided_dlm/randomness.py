@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     RESAMPLE = 9
     REMASK = 10
     ACCEPT = 11
+    STATE = 12
 
 
 def _signed(value: int) -> int:

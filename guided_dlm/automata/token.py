@@ -203,6 +203,12 @@ class TokenAutomaton:
         return int(self.transitions.shape[1])
 
     @cached_property
+    def readings(self) -> Symbols:
+        """The symbols that `token_class` is about: the readings of tokens, or the tokens themselves."""
+        size = len(self.vocabulary)
+        return self.symbols or Symbols(np.arange(size), np.ones(size))
+
+    @cached_property
     def num_edges(self) -> int:
         """Return E, the number of live (state, class) pairs."""
         return int((self.transitions >= 0).sum())
@@ -215,8 +221,7 @@ class TokenAutomaton:
         """Say whether the whole canvas, every position of it, is in the set."""
         states = np.array([self.start])
         for token in tokens:
-            symbols = [token] if self.symbols is None else np.flatnonzero(self.symbols.token == token)
-            columns = self.token_class[symbols]
+            columns = self.token_class[self.readings.token == token]
             after = self.transitions[states][:, columns[columns >= 0]]
             states = np.unique(after[after >= 0])
         return bool(self.accepting[states].any())

@@ -149,8 +149,8 @@ def walk(
     backward_LNR: Tensor,
     state_B: Tensor,
     uniform_BL: Tensor | None,
-) -> Tensor:
-    """Walk forward from `state_B` and return the token group written at each position `[B, L]`.
+) -> tuple[Tensor, Tensor]:
+    """Walk forward from `state_B`; return the token group written at each position `[B, L]` and the last state `[B]`.
 
     Draws from the posterior by inverse CDF with `uniform_BL`, or follows the best arc without.
     """
@@ -172,7 +172,7 @@ def walk(
         pick_B1 = _pick(arithmetic, mass_BK, None if uniform_BL is None else uniform_BL[:, position])
         state_B = target_BK.gather(1, pick_B1)[:, 0]
         groups.append(group_BK.gather(1, pick_B1)[:, 0])
-    return torch.stack(groups, dim=1)
+    return torch.stack(groups, dim=1), state_B
 
 
 def _pick(arithmetic: Arithmetic, mass_BK: Tensor, uniform_B: Tensor | None) -> Tensor:

@@ -127,7 +127,7 @@ class Posterior:
         The tokens asked for come from one joint draw, so the ones left out are a witness that a completion exists.
         """
         self._require_feasible()
-        group_BL = walk(self._arithmetic, self._chain, self._weights_LGR, self._messages_LNR, self._start_B, path_BL)
+        group_BL, _ = self._walk(path_BL)
         wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL
 
         def choose(tables: GroupTables, here_M: Tensor, member_NV: Tensor, mine_BL: Tensor) -> Tensor:
@@ -141,13 +141,21 @@ class Posterior:
 
         return self._write(group_BL, wanted_BL, choose)
 
+    def last_states(self, path_BL: Tensor) -> Tensor:
+        """Return the state after the last position in one joint draw, int64 `[B]`; one automaton for all rows.
+
+        Where tokens have several readings it is drawn even if all tokens are known.
+        """
+        self._require_feasible()
+        return self._walk(path_BL)[1]
+
     def mode(self) -> Tensor:
         """Return the most probable canvas `[B, L]` (the best string and path)."""
         self._require_feasible()
         best = Best()
         weights_LGR = self._log_weights(class_maxima, log_maxima)
         messages_LNR, _ = backward(best, self._chain, weights_LGR, best.enter(self._terminal_NR))
-        group_BL = walk(best, self._chain, weights_LGR, messages_LNR, self._start_B, None)
+        group_BL, _ = walk(best, self._chain, weights_LGR, messages_LNR, self._start_B, None)
 
         def choose(tables: GroupTables, here_M: Tensor, member_NV: Tensor, _: Tensor) -> Tensor:
             logits_NV = tables.spread_log(_rows(self._logits_MV, here_M))
@@ -167,6 +175,9 @@ class Posterior:
         if len(self._layout.parts) > 1:
             raise InvalidRequest("What follows a state needs one automaton for all rows.")
         return self._arithmetic.log(self._messages_LNR)[..., self._chain.column_B]
+
+    def _walk(self, path_BL: Tensor) -> tuple[Tensor, Tensor]:
+        return walk(self._arithmetic, self._chain, self._weights_LGR, self._messages_LNR, self._start_B, path_BL)
 
     def _first_states(self, start: Tensor | None) -> Tensor:
         if start is None:

@@ -20,6 +20,7 @@ from guided_dlm.canvas import Canvas
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.posterior import Posterior
 from guided_dlm.posterior.tables import ending_weights
+from guided_dlm.randomness import Purpose
 from guided_dlm.samplers.finish import Observe, Stopped, sample_with
 from guided_dlm.samplers.loop import NO_CARRY, Carry, Plan
 
@@ -67,14 +68,14 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
         try:
             tokens_BW, carry = sample_with(part, block, carry, observe)
         except Stopped as stop:
-            raise _completed(plan, automaton, state_B, given_BL, written, stop) from None
+            raise _completed(part, state_B, given_BL, written, stop) from None
         except KeyboardInterrupt:  # before the block's first step
             if begin == 0:
                 raise
             nothing = Stopped(written[:, :0], torch.zeros_like(state_B, dtype=torch.bool), interrupted=True)
-            raise _completed(plan, automaton, state_B, given_BL, written, nothing) from None
+            raise _completed(part, state_B, given_BL, written, nothing) from None
         carry = beyond_block(plan, carry)
-        state_B = advance_states(automaton, state_B, tokens_BW)
+        state_B = _advance(part, state_B, tokens_BW)
         written = torch.cat([written, tokens_BW], dim=1)
         if bool(_ended(plan, written).all()):  # only padding can follow
             rest_BR = shortest(plan, automaton, state_B, given_BL[:, here.stop :])
@@ -82,14 +83,14 @@ def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | Non
     return written
 
 
-def _completed(
-    plan: Plan, automaton: TokenAutomaton, state_B: Tensor, given_BL: Tensor, written: Tensor, stop: Stopped
-) -> Stopped:
+def _completed(part: Plan, state_B: Tensor, given_BL: Tensor, written: Tensor, stop: Stopped) -> Stopped:
     """Return the stop of a block as that of the canvas: what was written, the block, and the shortest end there is."""
+    assert isinstance(part.automata, TokenAutomaton)
     written = torch.cat([written, stop.tokens_BL], dim=1)
-    state_B = advance_states(automaton, state_B, stop.tokens_BL)
-    rest_BR = shortest(plan, automaton, state_B, given_BL[:, written.shape[1] :])
-    open_B = stop.open_B | ~_ended(plan, written) if rest_BR.shape[1] else stop.open_B
+    if stop.tokens_BL.shape[1]:
+        state_B = _advance(part, state_B, stop.tokens_BL)
+    rest_BR = shortest(part, part.automata, state_B, given_BL[:, written.shape[1] :])
+    open_B = stop.open_B | ~_ended(part, written) if rest_BR.shape[1] else stop.open_B
     return Stopped(torch.cat([written, rest_BR], dim=1), open_B, stop.interrupted)
 
 
@@ -146,10 +147,11 @@ def lookahead(automaton: TokenAutomaton, length: int, prior_V: np.ndarray) -> np
     """
     vocabulary, table = automaton.vocabulary, automaton.transitions
     end = {i for i in (vocabulary.eos_id, vocabulary.pad_id) if i is not None}
-    end_classes = sorted({int(automaton.token_class[i]) for i in end} - {-1})
+    end_classes = sorted({int(c) for i in end for c in automaton.token_class[automaton.readings.token == i]} - {-1})
     weight_C = np.zeros(table.shape[1])
-    text_V = (automaton.token_class >= 0) & ~np.isin(np.arange(len(vocabulary)), sorted(end))
-    np.add.at(weight_C, automaton.token_class[text_V], prior_V[text_V])
+    token_E, weight_E = automaton.readings
+    text_E = (automaton.token_class >= 0) & ~np.isin(token_E, sorted(end))
+    np.add.at(weight_C, automaton.token_class[text_E], (prior_V[token_E] * weight_E)[text_E])
     goes_SC = table >= 0
     text_S = (goes_SC & (weight_C > 0)).any(-1)  # the others only end or pad, which is certain
     hazard = 2.0 / max(length, 3) if end_classes else 0.0
@@ -162,6 +164,20 @@ def lookahead(automaton: TokenAutomaton, length: int, prior_V: np.ndarray) -> np
     weight_RS = np.stack(rows)
     best_R1 = weight_RS.max(-1, keepdims=True).clip(1e-300)
     return np.where(possible_RS > 0, (weight_RS / best_R1).clip(_LEAST), 0.0)
+
+
+def _advance(part: Plan, state_B: Tensor, tokens_BW: Tensor) -> Tensor:
+    """Return the state of each row after its block; of tokens with several readings one of the states, drawn.
+
+    The draw is from the law of readings given the tokens, so tokens and readings together are one ancestral draw.
+    """
+    automaton = part.automata
+    assert isinstance(automaton, TokenAutomaton)
+    if automaton.symbols is None:
+        return advance_states(automaton, state_B, tokens_BW)
+    logits_BWV = torch.zeros(*tokens_BW.shape, len(automaton.vocabulary), device=tokens_BW.device)
+    law = Posterior(logits_BWV, automaton, state_B, part.terminal_S, tokens_BW)
+    return law.last_states(part.randomness.uniform(0, Purpose.STATE, tokens_BW.shape[1]))
 
 
 def advance_states(automaton: TokenAutomaton, state_B: Tensor, tokens_BW: Tensor) -> Tensor:

@@ -55,7 +55,10 @@ def check_drafts(denoiser: Denoiser, verifier: Verifier, guides: Sequence[Guide]
     if verifier.vocabulary.fingerprint != denoiser.vocabulary.fingerprint:
         raise VocabularyMismatch("verifier=: the causal model writes other tokens than the denoiser.")
     for guide in guides:
-        weighted = guide.automaton is not None and len(set(ending_weights(guide.automaton).tolist()) - {0.0}) > 1
+        automaton = guide.automaton
+        weighted = automaton is not None and (
+            automaton.symbols is not None or len(set(ending_weights(automaton).tolist()) - {0.0}) > 1
+        )
         if weighted or guide.bias is not None or guide.energy is not None or guide.reward is not None:
             raise InvalidRequest(
                 "verifier= gives texts the law of the causal model under hard constraints, and a soft guide would "

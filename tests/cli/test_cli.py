@@ -377,3 +377,19 @@ def test_ctrl_c_prints_what_there_is(run: object, model: str, monkeypatch: pytes
     assert found.status == 130
     assert len(found.out.splitlines()) == 2 and all(places("pub", line, False) for line in found.out.splitlines())
     assert "NOT SATISFIED" not in found.out
+
+
+def test_the_card_of_a_model_is_printed_and_written(run: object, model: str, tmp_path: Path) -> None:
+    (tmp_path / "held.txt").write_text("\n".join(SENTENCES))
+    options = ("--samples", 3, "--steps", 3, "--temperature", 0.9, "--validation", tmp_path / "held.txt")
+    result = run("evaluate", "model", model, *options, "--out", tmp_path / "card")  # type: ignore[operator]
+    assert result.status == 0, result.err
+    assert result.out == (tmp_path / "card" / f"{Path(model).name}.md").read_text()
+    assert "temperature 0.9" in result.out and "| duplicates, share " in result.out
+    assert "left out: nats per token under a judge" in result.out
+
+
+def test_a_missing_file_for_the_card_is_one_sentence(run: object, model: str, tmp_path: Path) -> None:
+    result = run("evaluate", "model", model, "--training", tmp_path / "gone.txt")  # type: ignore[operator]
+    assert (result.status, result.out) == (1, "")
+    assert "There is no file" in result.err and len(result.err.strip().splitlines()) == 1

@@ -1,0 +1,389 @@
+"""The card of a model: figures of its texts, each beside the same figure of held-out and training text."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from guided_dlm.arguments import check_counts
+from guided_dlm.config import from_config
+from guided_dlm.constraint import Constraint
+from guided_dlm.denoisers.transformer import TransformerDenoiser
+from guided_dlm.errors import GuidedError, InvalidRequest
+from guided_dlm.evaluation.copying import copying, duplicates
+from guided_dlm.evaluation.fluency import Judge, diversity
+from guided_dlm.evaluation.records import Record, mentioned_share, score_records
+from guided_dlm.models import locate
+from guided_dlm.pipeline import GuidedPipeline
+from guided_dlm.training.block import evaluate_block
+from guided_dlm.training.data import encode_texts, read_texts
+from guided_dlm.training.gaussian import evaluate_gaussian
+from guided_dlm.training.pairs import Pair, as_prompt, encode_pairs, read_pairs, record_text
+from guided_dlm.training.simplex import evaluate_simplex
+from guided_dlm.training.trainer import evaluate_masked
+from guided_dlm.training.uniform import evaluate_uniform
+
+SAMPLES, HELD_OUT, TRAINING = COLUMNS = ("samples", "held-out", "training")
+RECORD_FIELD = "record"
+SCORED, PASSES = 500, 4  # how many texts the bound is of, and how often; one pass over 250 moves by 0.1
+PLOTS = (".png", ".pdf", ".svg")
+EVALUATIONS: dict[str, Callable[..., dict[str, float]]] = {
+    "block": evaluate_block,
+    "gaussian": evaluate_gaussian,
+    "masked": evaluate_masked,
+    "simplex": evaluate_simplex,
+    "uniform": evaluate_uniform,
+}
+T = TypeVar("T")
+
+
+class Item(NamedTuple):
+    """A human text, with its record for a model of records."""
+
+    text: str
+    record: Record | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardRequest:
+    """What to measure: `samples` texts of a model, and with which files; what needs a file that is None is left out.
+
+    `validation` and `training` are files of texts, for a model with a `schema.json` of {"text", "record"} lines;
+    `judge` is a folder with an autoregressive model.
+    """
+
+    model: str
+    samples: int = 256
+    steps: int = 32
+    sampler: str = "confidence"
+    temperature: float = 1.0
+    seed: int = 0
+    batch_size: int = 64
+    judge: str | None = None
+    validation: str | None = None
+    training: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Figures by name, each with a value in one or more of the columns; what was left out, and why.
+
+    The held-out and the training column are of human text, as many texts as there are samples, evenly spread over the
+    file; a bound stands in the column of the text that it is on. `words` holds the length of each text, by column.
+    """
+
+    settings: dict[str, Any]
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    words: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, column: str, figures: dict[str, float]) -> None:
+        """Put figures into a column."""
+        for name, value in figures.items():
+            self.figures.setdefault(name, {})[column] = value
+
+    def markdown(self) -> str:
+        """Return the card as a Markdown table, aligned so that it reads well in a terminal too."""
+        said = ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None)
+        columns = [column for column in COLUMNS if any(column in values for values in self.figures.values())]
+        rows = [[name, *(_shown(values.get(c)) for c in columns)] for name, values in self.figures.items()]
+        widths = [max(map(len, cells)) for cells in zip(["figure", *columns], *rows, strict=True)]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in [["figure", *columns], ["-" * width for width in widths], *rows]
+        ]
+        left = "".join(f"- left out: {reason}\n" for reason in self.left_out)
+        return f"# {self.settings['model']}\n\n{said}\n\n" + "\n".join(lines) + "\n" + (left and f"\n{left}")
+
+    def write(self, folder: str | Path) -> None:
+        """Write the card to a folder as MODEL.json and MODEL.md, with the model's own name."""
+        name = Path(self.settings["model"]).resolve().name
+        rows = [{"figure": figure, **values} for figure, values in self.figures.items()]
+        content = {"conditions": self.settings, "rows": rows, "left_out": self.left_out}
+        (Path(folder) / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (Path(folder) / f"{name}.md").write_text(self.markdown(), encoding="utf-8")
+
+    def plot(self, path: str | Path) -> None:
+        """Draw how long the texts are, in words, the samples beside human text; the suffix says in which format."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.subplots()
+        shown = {column: self.words[column] for column in (SAMPLES, HELD_OUT, TRAINING) if column in self.words}
+        longest = max(max(lengths) for lengths in shown.values())
+        step = max(1, longest // 20)
+        for column, lengths in shown.items():
+            axes.hist(
+                lengths,
+                bins=[edge - 0.5 for edge in range(0, longest + step + 1, step)],
+                weights=[1 / len(lengths)] * len(lengths),
+                histtype="stepfilled" if column == SAMPLES else "step",
+                alpha=0.5 if column == SAMPLES else 1.0,
+                label=f"{column}, mean {np.mean(lengths):.1f}",
+            )
+        axes.set(xlabel="words", ylabel="share of texts", title=self.settings["model"])
+        axes.legend()
+        figure.savefig(path, dpi=150)
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def evaluate_model(
+    request: CardRequest, out: str | Path | None = None, plot: str | Path | None = None, progress: bool = False
+) -> Card:
+    """Measure a model; write the card to the folder `out` and a histogram of lengths to `plot`, where they are given.
+
+    Texts are sampled without a prompt and without a constraint; those of a model with a schema are written from
+    held-out records, and records from held-out texts under the schema at temperature 0. A model of labels is measured
+    without its labels.
+
+    Raises:
+        UnknownName: there is no such model, or no such sampler.
+        InvalidRequest: a file is missing or is not what it should be, or an option is out of range.
+    """
+    check_counts(samples=request.samples)
+    _prepare(out, plot)
+    judge = None if request.judge is None else Judge(request.judge)
+    pipeline = GuidedPipeline.from_pretrained(request.model, device=request.device)
+    schema = _read_schema(request)
+    files = {HELD_OUT: request.validation, TRAINING: request.training}
+    corpora = {column: _read(file, column, schema) for column, file in files.items() if file is not None}
+    card = Card(settings={**asdict(request), "torch": torch.__version__}, left_out=_missing(request, schema))
+    chosen = _choose(card, pipeline, request, corpora)
+    prompts = [None] * request.samples if schema is None else [_as_prompt(item.record) for item in chosen[HELD_OUT]]
+    sampled = _write(pipeline, request, prompts, progress)
+    texts = {SAMPLES: sampled} | {column: [item.text for item in items] for column, items in chosen.items()}
+    for column, written in texts.items():
+        card.add(column, {"texts": len(written)})
+    _add_bounds(card, pipeline, request, corpora)
+    for column, written in texts.items():
+        _add_texts(card, column, written, judge)
+    _add_ratios(card)
+    if TRAINING in corpora:
+        _add_copying(card, texts, [item.text for item in corpora[TRAINING]])
+    if schema is not None:
+        _add_records(card, sampled, chosen)
+        _add_extraction(card, pipeline, request, chosen[HELD_OUT], schema, progress)
+    if out is not None:
+        card.write(out)
+    if plot is not None:
+        card.plot(plot)
+    return card
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return that many items, evenly spread over all of them, in an order that does not follow theirs; at most all.
+
+    What reads the first few of the result (self-BLEU does) so reads from the whole file.
+    """
+    count = min(count, len(items))
+    chosen = [items[i * len(items) // count] for i in range(count)]
+    random.Random(0).shuffle(chosen)
+    return chosen
+
+
+def _prepare(out: str | Path | None, plot: str | Path | None) -> None:
+    """Refuse what could not be written, before an hour of sampling, and make the folders."""
+    if plot is not None:
+        if Path(plot).suffix not in PLOTS:
+            raise InvalidRequest(f"plot={str(plot)!r}: the name says the format; end it in {', '.join(PLOTS)}.")
+        try:
+            import matplotlib.figure  # noqa: F401
+        except ImportError as error:
+            raise GuidedError("Plots need matplotlib: pip install 'guided-dlm[notebooks]'.") from error
+    for name, folder in (("out", out), ("plot", None if plot is None else Path(plot).parent)):
+        try:
+            if folder is not None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"{name}: {str(folder)!r} is no folder to write to: {error.strerror}.") from error
+
+
+def _read_schema(request: CardRequest) -> Record | None:
+    """Return the schema beside a model's weights, if it has one."""
+    path = Path(locate(request.model)) / "schema.json"
+    if not path.is_file():
+        return None
+    if request.validation is None:
+        raise InvalidRequest(
+            f"{request.model!r} writes texts from records; give --validation, a file of "
+            f'{{"text", "{RECORD_FIELD}"}} lines.'
+        )
+    try:
+        schema: Record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is no JSON: {error}.") from error
+    return schema
+
+
+def _read(file: str, column: str, schema: Record | None) -> list[Item]:
+    if schema is None:
+        return [Item(text) for text in read_texts(file, "validation" if column == HELD_OUT else "train")]
+    return [Item(text, json.loads(prompt)) for prompt, text in read_pairs(file, RECORD_FIELD)[1::2]]
+
+
+def _missing(request: CardRequest, schema: Record | None) -> list[str]:
+    """Return what cannot be measured, with what it takes."""
+    beside = "text beside the samples: give a file of it"
+    needs = {
+        "nats per token under a judge: give one (--judge)": request.judge,
+        f"the bound on held-out text, and held-out {beside} (--validation)": request.validation,
+        f"copying, and training {beside} (--training)": request.training,
+        "records from text, and text from records: the model has no schema.json beside its weights": schema,
+    }
+    return [what for what, given in needs.items() if given is None]
+
+
+def _choose(
+    card: Card, pipeline: GuidedPipeline, request: CardRequest, corpora: dict[str, list[Item]]
+) -> dict[str, list[Item]]:
+    """Return human texts to set beside the samples, as many; held-out ones with records are such as can be prompts."""
+    chosen = {column: spread(corpus, request.samples) for column, corpus in corpora.items()}
+    for column, corpus in corpora.items():
+        if len(corpus) < request.samples:
+            card.left_out.append(
+                f"a fair view of duplicates and diversity: there are {len(corpus)} {column} texts, fewer than the "
+                f"{request.samples} samples asked for"
+            )
+    held_out = chosen.get(HELD_OUT, [])
+    if held_out and held_out[0].record is not None:
+        encode, room = pipeline.denoiser.vocabulary.encode, _room(pipeline)
+        sides = [(as_prompt(item.text), _as_prompt(item.record)) for item in held_out]
+        fits = [all(len(encode(side)) <= room for side in both) for both in sides]
+        if not any(fits):
+            raise InvalidRequest(f"No text and record of the validation file fit {room} tokens, half the canvas.")
+        if not all(fits):
+            long = f"{fits.count(False)} of {len(fits)} held-out texts or records"
+            card.left_out.append(f"{long}: as a prompt they take more than {room} tokens, half the canvas")
+        chosen[HELD_OUT] = [item for item, fit in zip(held_out, fits, strict=True) if fit]
+    return chosen
+
+
+def _room(pipeline: GuidedPipeline) -> int:
+    """Return how many tokens a prompt may take, and its completion too: half the canvas each."""
+    assert pipeline.denoiser.capacity is not None  # models that are loaded by name have one
+    return pipeline.denoiser.capacity // 2
+
+
+def _as_prompt(record: Record | None) -> str:
+    return as_prompt(record_text(record))
+
+
+def _write(
+    pipeline: GuidedPipeline,
+    request: CardRequest,
+    prompts: Sequence[str | None],
+    progress: bool,
+    wish: Constraint | None = None,
+    **changes: Any,
+) -> list[str]:
+    """Return a text for each prompt."""
+    options = {name: getattr(request, name) for name in ("steps", "sampler", "temperature", "seed", "batch_size")}
+    room = None if prompts[0] is None else _room(pipeline)
+    out = pipeline(prompts, wish, max_new_tokens=room, progress=progress, **options | changes)
+    if out.stopped:
+        raise KeyboardInterrupt
+    return out.texts
+
+
+def _add_bounds(card: Card, pipeline: GuidedPipeline, request: CardRequest, corpora: dict[str, list[Item]]) -> None:
+    """Add what the trainer calls validation figures, of human text in each corpus."""
+    denoiser = pipeline.denoiser
+    assert isinstance(denoiser, TransformerDenoiser)  # all that can be loaded by name are
+    tokenizer, config = AutoTokenizer.from_pretrained(locate(request.model)), denoiser.model.config
+    for column, corpus in corpora.items():
+        items = spread(corpus, SCORED)
+        examples = _encode(items, tokenizer, config.max_position_embeddings)
+        expected = sum(1 if item.record is None else 2 for item in items)
+        if len(examples) < expected:
+            card.left_out.append(
+                f"{expected - len(examples)} of {expected} {column} texts from the bound: they do not fit the canvas"
+            )
+        if examples:
+            figures = EVALUATIONS[config.process](denoiser.model, examples, tokenizer.pad_token_id, passes=PASSES)
+            card.add(column, {f"{name}, nats per token": value for name, value in figures.items()})
+            card.add(column, {"texts that the model scored": len(examples)})
+
+
+def _encode(items: list[Item], tokenizer: Any, canvas: int) -> list[dict[str, Any]]:
+    pairs: list[Pair] = []
+    for text, record in items:
+        if record is not None:
+            pairs += [(as_prompt(text), record_text(record)), (_as_prompt(record), text)]
+    if pairs:
+        return encode_pairs(pairs, tokenizer, canvas)
+    return encode_texts([item.text for item in items], tokenizer, canvas)
+
+
+def _add_texts(card: Card, column: str, texts: list[str], judge: Judge | None) -> None:
+    """Add what can be said of texts alone."""
+    if judge is not None:
+        written = [text for text in texts if text.strip()]
+        try:
+            card.add(column, {"judge, nats per token": judge.nll(written)} if written else {})
+        except InvalidRequest as error:  # texts that are too long for it
+            card.left_out.append(f"the judge on {column}: {error}")
+    words = [len(text.split()) for text in texts]
+    card.words[column] = words
+    varied = diversity(texts)
+    quantiles = {f"words, {q} % quantile": float(np.quantile(words, q / 100)) for q in (5, 50, 95)}
+    figures = {
+        "empty texts": words.count(0),
+        "words, mean": float(np.mean(words)),
+        "words, standard deviation": float(np.std(words)),
+        **quantiles,
+        "duplicates, share": duplicates(texts),
+        "distinct-1": varied.unigrams,
+        "distinct-2": varied.bigrams,
+        "distinct-3": varied.trigrams,
+        "self-BLEU": varied.self_bleu,
+    }
+    card.add(column, figures)
+
+
+def _add_ratios(card: Card) -> None:
+    mean = card.figures["words, mean"]
+    for column in mean:
+        if column != SAMPLES:
+            card.add(column, {"words, samples' mean over this mean": mean[SAMPLES] / mean[column]})
+
+
+def _add_copying(card: Card, texts: dict[str, list[str]], training: list[str]) -> None:
+    for column in (SAMPLES, HELD_OUT):
+        if column in texts:
+            found = copying(texts[column], training)
+            card.add(column, {"copied run of words, mean": found.mean_run, "copied run, longest": found.longest_run})
+            card.add(column, {"verbatim training texts, share": found.verbatim})
+
+
+def _add_records(card: Card, sampled: list[str], chosen: dict[str, list[Item]]) -> None:
+    """Add how many of a record's values its text mentions: the sampled one, and the human ones."""
+    texts = {SAMPLES: sampled} | {column: [item.text for item in items] for column, items in chosen.items()}
+    for column, written in texts.items():
+        records = [item.record or {} for item in chosen[HELD_OUT if column == SAMPLES else column]]
+        card.add(column, {"values of the record in its text, share": mentioned_share(written, records)})
+
+
+def _add_extraction(
+    card: Card, pipeline: GuidedPipeline, request: CardRequest, items: list[Item], schema: Record, progress: bool
+) -> None:
+    """Add how right the records are that the model reads off held-out texts."""
+    wish = from_config({"constraint": "json_schema", "schema": schema, "whitespace": "compact"})
+    prompts = [as_prompt(item.text) for item in items]
+    written = _write(pipeline, request, prompts, progress, wish, temperature=0.0)
+    scores = score_records(written, [item.record or {} for item in items], schema)
+    for name, value in asdict(scores).items():
+        card.add(SAMPLES, {f"records from text, {name.replace('_', ' ')}": value})

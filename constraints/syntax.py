@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from guided_dlm.registry import register
 from guided_dlm.vocabulary import Vocabulary
 
 Reading = tuple[str, ...]
+_Path = tuple[float, tuple[tuple[str, str], ...]]
 
 
 @register("part_of_speech")
@@ -45,20 +47,25 @@ class PartOfSpeech(RegularConstraint):
 
     Where the vocabulary's tokens are whole words, spare single characters, only such words are written, and a text
     weighs the sum over its taggings of the products of p(tag | word) ** strength, exactly (a hidden Markov model's
-    emissions times the pattern's automaton). Elsewhere all taggings count alike. With `tagger`, the name of a spaCy
-    pipeline, `check` asks that instead of the lexicon, and nothing is guaranteed.
+    emissions times the pattern's automaton). Elsewhere all taggings count alike.
+
+    With a `tolerance` above 0 the wish is soft: any word, also one that the lexicon lacks, may bear any tag with at
+    least that weight, so that tags that clash with other wishes are given up one word at a time; it needs such a
+    vocabulary. With `tagger`, the name of a spaCy pipeline, `check` asks that instead of the lexicon, and nothing is
+    guaranteed.
     """
 
     pattern: str = field(kw_only=False)
     lexicon: str = "english"
     certainty: float = 0.05
     strength: float = 1.0
+    tolerance: float = 0.0
     tagger: str | None = None
 
     @property
     def hard(self) -> bool:  # type: ignore[override]
-        """Whether this is a guarantee: against a tagger it is none."""
-        return self.tagger is None
+        """Whether this is a guarantee: with tolerance, or against a tagger, it is none."""
+        return self.tagger is None and self.tolerance == 0
 
     def __post_init__(self) -> None:
         """Refuse tags and lexicons that do not exist, patterns that do not parse, and shares out of range."""
@@ -67,8 +74,10 @@ class PartOfSpeech(RegularConstraint):
         if not isinstance(self.lexicon, str):
             raise InvalidRequest(f"PartOfSpeech: lexicon={self.lexicon!r} must name a file, or be 'english'.")
         lexicon(self.lexicon)
-        if not isinstance(self.certainty, int | float) or not 0.0 <= self.certainty <= 1.0:
-            raise InvalidRequest(f"PartOfSpeech: certainty={self.certainty!r} is a probability; give 0 to 1.")
+        for name in ("certainty", "tolerance"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+                raise InvalidRequest(f"PartOfSpeech: {name}={value!r} is a probability; give 0 to 1.")
         if not isinstance(self.strength, int | float) or not 0.0 <= self.strength < float("inf"):
             raise InvalidRequest(f"PartOfSpeech: strength={self.strength!r} must be a number of 0 or more.")
 
@@ -81,18 +90,27 @@ class PartOfSpeech(RegularConstraint):
         """Return the tags that a word may bear, with p(tag | word); empty where it may not be written."""
         return {tag: p for tag, p in self.words.probabilities(word).items() if p >= self.certainty}
 
-    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
-        """Match all taggings of all splits of the text at once; or the one that a tagger gives."""
-        start = read_pattern(self.pattern)
-        if self.tagger is not None:
-            tagging = (frozenset([tag]) for tag in spacy_tags(self.tagger, text))
-            return nullable(reduce(derivative, tagging, start))
-        states: list[set[Node]] = [{start}, *(set[Node]() for _ in text)]
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
+        """Say whether some tagging matches, or the one that a tagger gives; 0 or 1 where the wish is soft."""
+        if self.tagger is None:
+            found = self.tagging(text) is not None
+        else:
+            tags = (frozenset([tag]) for tag in spacy_tags(self.tagger, text))
+            found = nullable(reduce(derivative, tags, read_pattern(self.pattern)))
+        return found if self.hard else float(found)
+
+    def tagging(self, text: str) -> list[tuple[str, str]] | None:
+        """Return the words with their tags, the likeliest by the lexicon that the pattern admits; None without any."""
+        states: list[dict[Node, _Path]] = [{read_pattern(self.pattern): (0.0, ())}, *({} for _ in text)]
         for place, here in enumerate(states):
             for word, end in self.words.splits(text, place) if here else ():
-                tags = frozenset(self.tags(word))
-                states[end] |= {derivative(node, tags) for node in here} - {NOTHING}
-        return any(map(nullable, states[-1]))
+                for tag, p in self.tags(word).items():
+                    for node, (score, path) in here.items():
+                        after, reached = derivative(node, frozenset([tag])), (score + math.log(p), (*path, (word, tag)))
+                        if after != NOTHING and (after not in states[end] or reached > states[end][after]):
+                            states[end][after] = reached
+        complete = [path for node, path in states[-1].items() if nullable(node)]
+        return list(max(complete)[1]) if complete else None
 
     def readings(self, vocabulary: Vocabulary) -> dict[int, dict[Reading, float]] | None:
         """Return the taggings of each token that is a word, with their weights; None where many tokens are parts."""
@@ -101,6 +119,15 @@ class PartOfSpeech(RegularConstraint):
         if any(len(text) > 1 and vocabulary.writable[i] for i, text in spelled.items() if i not in words):
             return None
         return {i: found for i, word in words.items() if (found := self._readings(word))}
+
+    def _tolerant(self, vocabulary: Vocabulary) -> dict[int, dict[Reading, float]] | None:
+        """Return `readings` with those that tolerance adds."""
+        found = self.readings(vocabulary)
+        if not self.tolerance or found is None:
+            return found
+        words = [i for i, token in enumerate(vocabulary.tokens) if len(token) > 1 and token.startswith(b" ")]
+        added = {(tag,): self.tolerance for tag in TAGS}
+        return {i: {tags: max(p, self.tolerance) for tags, p in (added | found.get(i, {})).items()} for i in words}
 
     def _readings(self, text: str) -> dict[Reading, float]:
         found: dict[Reading, float] = {}
@@ -121,7 +148,12 @@ class PartOfSpeech(RegularConstraint):
         Raises:
             Infeasible: no words of this vocabulary can bear such tags.
         """
-        readings = None if context.plain else self.readings(context.vocabulary)
+        readings = None if context.plain else self._tolerant(context.vocabulary)
+        if self.tolerance and readings is None:
+            raise InvalidRequest(
+                f"{self!r}: tolerance= weighs readings of whole words, and this vocabulary has parts of words. "
+                "Leave it out."
+            )
         if readings is None:
             guide = super().compile(context)
         else:
@@ -161,7 +193,7 @@ class PartOfSpeech(RegularConstraint):
     def notes(self, context: CompileContext) -> Mapping[str, Any]:
         """Say what holds: the lexicon, how many tokens it lets be written, and whether taggings have weights."""
         readings = self.readings(context.vocabulary)
-        held = f"the tags of lexicon {self.lexicon!r}" if self.tagger is None else "nothing"
+        held = f"the tags of lexicon {self.lexicon!r}" if self.hard else "nothing"
         notes: dict[str, Any] = {"guaranteed_against": held, "weighted": readings is not None}
         return notes if readings is None else notes | {"tokens_with_tags": len(readings)}
 

@@ -237,6 +237,7 @@ def control(
     seeds: Annotated[int, typer.Option(help="3 is the seeds 0, 1 and 2.")] = 3,
     model: Annotated[str, typer.Option(help="Shipped name, local folder, or Hub id.")] = DEFAULT_MODEL,
     steps: int = 32,
+    corrector: Annotated[str | None, typer.Option(help="As in generate; p2 for tags and trees.")] = None,
     temperature: float = 1.0,
     judge: Annotated[str | None, typer.Option(help="An autoregressive model's folder, for fluency.")] = None,
     texts: Annotated[str | None, typer.Option(help="Score a folder of TASK.txt files instead of sampling.")] = None,

@@ -34,6 +34,7 @@ class ControlRun:
     targets: int | None = None
     samples: int = 50
     steps: int = 32
+    corrector: str | None = None
     temperature: float = 1.0
     seeds: int = 3
     judge: str | None = None
@@ -77,7 +78,8 @@ def _source(run: ControlRun, targets: Mapping[str, int]) -> Source:
     if run.texts is not None:
         return FileTexts(run.texts, run.samples, targets)
     pipeline = GuidedPipeline.from_pretrained(run.model, device=run.device)
-    return PipelineTexts(pipeline, run.samples, run.seeds, steps=run.steps, temperature=run.temperature)
+    options = {"steps": run.steps, "corrector": run.corrector, "temperature": run.temperature}
+    return PipelineTexts(pipeline, run.samples, run.seeds, **options)
 
 
 def measure_task(task: Task, targets: list[Target], source: Source, judge: Judge | None, bar: Any) -> Results:

@@ -165,6 +165,31 @@ def test_weights_follow_p_of_the_tag_given_the_word() -> None:
         assert float(q_V[i]) == pytest.approx(p / sum(expected.values()), rel=1e-5)
 
 
+def test_the_tagging_is_the_likeliest_that_the_pattern_admits(path: str) -> None:
+    assert PartOfSpeech(".*", lexicon=path).tagging("the kid runs.") == [
+        ("the", "DET"), ("kid", "NOUN"), ("runs", "VERB"), (".", "PUNCT"),
+    ]  # fmt: skip
+    assert PartOfSpeech("DET ADJ NOUN", lexicon=path).tagging("the kid runs") == [
+        ("the", "DET"), ("kid", "ADJ"), ("runs", "NOUN"),
+    ]  # fmt: skip
+    assert PartOfSpeech("DET DET", lexicon=path).tagging("the kid") is None
+
+
+def test_tolerance_gives_up_single_tags_and_forbids_nothing() -> None:
+    pipeline = tiny_pipeline()
+    clash = Words(include=["The"]) & Length(words=2)
+    with pytest.raises(Infeasible):
+        pipeline(constraint=PartOfSpeech("NOUN NOUN") & clash)
+    soft = PartOfSpeech("NOUN NOUN", tolerance=1e-4)
+    out = pipeline(constraint=soft & clash, num_samples=16, steps=4)
+    assert not soft.hard and out.satisfied.all()
+    others = [word for text in out.texts for word in text.split() if word != "The"]
+    nouns = [word for word in others if "NOUN" in soft.tags(word)]
+    assert len(nouns) >= 0.9 * len(others) > 0
+    with pytest.raises(InvalidRequest, match="this vocabulary has parts of words"):
+        soft.compile(CompileContext(vocabulary=byte_vocabulary(), length=4))
+
+
 def test_a_tagger_that_is_not_installed_names_the_command() -> None:
     wish = PartOfSpeech("DET NOUN", tagger="en_none_sm")
     assert not wish.hard
@@ -174,8 +199,8 @@ def test_a_tagger_that_is_not_installed_names_the_command() -> None:
 
 def test_a_tagger_can_be_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("constraints.syntax.spacy_tags", lambda name, text: ["DET", "NOUN"])
-    assert PartOfSpeech("DET NOUN", tagger="any").check("the kid") is True
-    assert PartOfSpeech("DET VERB", tagger="any").check("the kid") is False
+    assert PartOfSpeech("DET NOUN", tagger="any").check("the kid") == 1.0
+    assert PartOfSpeech("DET VERB", tagger="any").check("the kid") == 0.0
     out = tiny_pipeline()(constraint=PartOfSpeech("DET NOUN", tagger="any"), num_samples=2, steps=4)
     assert not next(iter(out.report[0].values()))["guaranteed"]
 

@@ -31,6 +31,7 @@ def test_there_are_notebooks() -> None:
         "03_structured_output",
         "04_your_classifier",
         "05_write_a_constraint",
+        "06_syntax",
         "07_families",
         "08_coherence",
     }

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 from _report import RESULTS, conditions, publish
 
-from constraints import Blank, Length, Template, Words
+from constraints import Blank, Length, PartOfSpeech, Template, Words
 from guided_dlm import Constraint, GuidedPipeline
 from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import Denoiser
@@ -35,6 +35,7 @@ WISHES: dict[str, Constraint | None] = {
     BOTH: Length(words=(12, 25)) & Words(include=["riverside"]),
     "length": Length(words=(12, 20)),
     "words": Words(include=["riverside", "cheap"]),
+    "tags": PartOfSpeech("(DET|PROPN)* PROPN AUX DET ADJ* NOUN .*"),
     "template": Template(
         [Blank(words=(1, 4)), " is a ", Blank(words=(1, 3)), " restaurant ", Blank(words=(2, 14)), " ."]
     ),
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--long", type=int, default=8, help="texts where there are more than 64 steps")
     parser.add_argument("--each", type=int, default=64, help="the number of steps at which each constraint is asked")
+    parser.add_argument("--wishes", nargs="+", default=list(WISHES), choices=WISHES, help="the free one first")
     parser.add_argument("--human", help="held-out text, for the judge's figure of people")
     parser.add_argument("--name", default="families", help="of the files of results")
     arguments = parser.parse_args()
@@ -100,7 +102,7 @@ def main() -> None:
         pipeline = GuidedPipeline.from_pretrained(name)
         for steps in arguments.steps:
             samples = arguments.samples if steps <= 64 else arguments.long
-            wishes = list(WISHES) if steps == arguments.each else ["free", BOTH]
+            wishes = [w for w in arguments.wishes if steps == arguments.each or w in ("free", BOTH)]
             lines = [measure(pipeline, reader, judge, name, wish, steps, samples) for wish in wishes]
             for line in lines:
                 line[5] = f"{float(line[4]) - float(lines[0][4]):+.2f}"

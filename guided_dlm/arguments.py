@@ -46,9 +46,11 @@ def check_together(particles: int, resampling: str, trace: bool, blocks: str | N
             f"particles={particles} with a corrector: the weights of runs that hide tokens again are not known. Leave "
             "out corrector, or give resampling='search', which needs no weights."
         )
-    if particles > 1 and (trace or blocks):
-        what = "return_trace, because its rows would change places" if trace else blocks
-        raise InvalidRequest(f"particles={particles} cannot be combined with {what}; leave one of them out.")
+    if particles > 1 and trace:
+        raise InvalidRequest(
+            f"particles={particles} cannot be combined with return_trace, because its rows would change places; leave "
+            "one of them out."
+        )
 
 
 def check_rerank(rerank: object, temperature: float, particles: int, blocks: str | None) -> None:

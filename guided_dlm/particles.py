@@ -139,6 +139,15 @@ class Correction:
         self._logits_BLV = logits_BLV if ancestor_B is None else logits_BLV[ancestor_B]
         return ancestor_B
 
+    def foresee(self, log_z_B: Tensor) -> None:
+        """Weigh each row by what the next block's first factors say, before that block is begun."""
+        self.cloud.add(log_z_B - self._denominator_B)
+        self._denominator_B = log_z_B
+
+    def select(self, row_B: Tensor) -> None:
+        """Copy rows over others."""
+        self._denominator_B = self._denominator_B[row_B]
+
     def follow(self, snapshot: Snapshot) -> None:
         """Note what the step wrote.
 

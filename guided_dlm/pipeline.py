@@ -28,6 +28,7 @@ from guided_dlm.arguments import (
 )
 from guided_dlm.automata import TokenAutomaton
 from guided_dlm.batching import batches, option_posteriors, shared_automata
+from guided_dlm.block_particles import sample_block_particles
 from guided_dlm.canvas import Canvas
 from guided_dlm.constraint import CompileContext, Constraint, Guide
 from guided_dlm.denoisers import Denoiser
@@ -325,7 +326,9 @@ class GuidedPipeline:
             contrast=None if run.scale is None else self._contrast(run, batch, canvas, run.scale),
         )
         if run.particles > 1:
-            found = sample_particles(plan, canvas, run.particles, self._decode, observe, resampling=run.resampling)
+            width = run.block_length
+            steer = sample_particles if width is None else partial(sample_block_particles, width=width)
+            found = steer(plan, canvas, run.particles, self._decode, observe, resampling=run.resampling)
             run.weights.append(found)
             tokens_BL = found.tokens_NL
             if found.stopped is not None:

@@ -8,7 +8,7 @@ block nothing is predicted: all such states count alike, or, with a model that s
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,76 +28,134 @@ _LEAST = 1e-20  # of the likeliest state: what can be accepted at all is never r
 _TEXT = 50.0  # nats: what a token of text costs where the end is all that is wanted
 
 
-def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | None = None) -> Tensor:
-    """Write the canvas in blocks of `width` positions, `plan.steps` steps each; return the clean tokens `[B, L]`.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blocks:
+    """A canvas that is written in blocks: what stands so far `[B, W]`, the automaton's states and what is carried.
 
-    Without a constraint the canvas is held to well-formed text, so that nothing follows its end.
-
-    Raises:
-        InvalidRequest: the rows have different automata, or `width` is not positive.
-        Stopped: as for `sample`; after the block that was stopped comes the shortest end there is.
+    `weight_RS` has the weight of each state by how many positions are left, see `feasible` and `lookahead`.
     """
-    if width < 1:
-        raise InvalidRequest(f"block_length={width} must be at least 1.")
-    automaton = plan.automata or TokenAutomaton.well_formed(plan.denoiser.vocabulary)
-    if not isinstance(automaton, TokenAutomaton):
-        raise InvalidRequest("Blocks carry the state of one automaton; give all rows of a batch the same constraint.")
-    length, device = canvas.tokens_BL.shape[1], canvas.tokens_BL.device
-    prior_V = None if plan.automata is None else plan.denoiser.prior_V
-    weight_RS = feasible(automaton, length) if prior_V is None else lookahead(automaton, length, prior_V.cpu().numpy())
-    feasible_RS = torch.from_numpy(weight_RS).to(device)
-    given_BL = canvas.given_BL()
-    state_B = torch.full((len(given_BL),), automaton.start, device=device)
-    written, carry = given_BL[:, :0], NO_CARRY
-    for begin in range(0, length, width):
-        here = slice(begin, min(begin + width, length))
+
+    plan: Plan
+    automaton: TokenAutomaton
+    canvas: Canvas
+    width: int
+    weight_RS: Tensor
+    written: Tensor
+    state_B: Tensor
+    carry: Carry = NO_CARRY
+
+    @classmethod
+    def start(cls, plan: Plan, canvas: Canvas, width: int) -> Blocks:
+        """Begin with nothing written; without a constraint the canvas is held to well-formed text.
+
+        Raises:
+            InvalidRequest: the rows have different automata, or `width` is not positive.
+        """
+        if width < 1:
+            raise InvalidRequest(f"block_length={width} must be at least 1.")
+        automaton = plan.automata or TokenAutomaton.well_formed(plan.denoiser.vocabulary)
+        if not isinstance(automaton, TokenAutomaton):
+            raise InvalidRequest(
+                "Blocks carry the state of one automaton; give all rows of a batch the same constraint."
+            )
+        (rows, length), device = canvas.tokens_BL.shape, canvas.tokens_BL.device
+        prior_V = None if plan.automata is None else plan.denoiser.prior_V
+        if prior_V is None:
+            weight_RS = feasible(automaton, length)
+        else:
+            weight_RS = lookahead(automaton, length, prior_V.cpu().numpy())
+        return cls(
+            plan=plan,
+            automaton=automaton,
+            canvas=canvas,
+            width=width,
+            weight_RS=torch.from_numpy(weight_RS).to(device),
+            written=canvas.given_BL()[:, :0],
+            state_B=torch.full((rows,), automaton.start, device=device),
+        )
+
+    @property
+    def left(self) -> int:
+        """How many positions are not written yet."""
+        return self.canvas.tokens_BL.shape[1] - self.written.shape[1]
+
+    def block(self) -> tuple[Plan, Canvas]:
+        """Return the plan and the canvas of the next block, what was written before it as its prompt."""
+        plan, canvas, begin = self.plan, self.canvas, self.written.shape[1]
+        here = slice(begin, begin + min(self.width, self.left))
         block = Canvas(
-            prompt_BP=torch.cat([canvas.prompt_BP, written], dim=1),
-            visible_BP=torch.cat([canvas.visible_BP, torch.ones_like(written, dtype=torch.bool)], dim=1),
+            prompt_BP=torch.cat([canvas.prompt_BP, self.written], dim=1),
+            visible_BP=torch.cat([canvas.visible_BP, torch.ones_like(self.written, dtype=torch.bool)], dim=1),
             tokens_BL=canvas.tokens_BL[:, here],
             fixed_BL=canvas.fixed_BL[:, here],
         )
         part = replace(
             plan,
-            automata=automaton,
-            start_B=state_B,
-            terminal_S=feasible_RS[length - here.stop],
-            contrast=None if plan.contrast is None else plan.contrast.after(written),
+            automata=self.automaton,
+            start_B=self.state_B,
+            terminal_S=self.weight_RS[self.left - (here.stop - begin)],
+            contrast=None if plan.contrast is None else plan.contrast.after(self.written),
             randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
         )
+        return part, block
+
+    def after(self, part: Plan, tokens_BW: Tensor, carry: Carry) -> Blocks:
+        """Return what stands after a block of these tokens."""
+        return replace(
+            self,
+            state_B=_advance(part, self.state_B, tokens_BW),
+            written=torch.cat([self.written, tokens_BW], dim=1),
+            carry=beyond_block(self.plan, carry),
+        )
+
+    def ended(self) -> Tensor:
+        """Return which rows have the end of their text, bool `[B]`."""
+        end = self.plan.denoiser.vocabulary.eos_id
+        return self.written.eq(-1 if end is None else end).any(-1)
+
+    def completed(self) -> Tensor:
+        """Return the canvas with the shortest end there is after what is written, `[B, L]`."""
+        given_BR = self.canvas.given_BL()[:, self.written.shape[1] :]
+        return torch.cat([self.written, shortest(self.plan, self.automaton, self.state_B, given_BR)], dim=1)
+
+    def log_ending(self, tokens_BL: Tensor) -> Tensor:
+        """Return the log-weight, fp64 `[B]`, of a whole canvas that goes on like this and ends so."""
+        rest_BR, weight_S = tokens_BL[:, self.written.shape[1] :], self.weight_RS[0].double()
+        if not self.left:
+            return weight_S[self.state_B].log()
+        logits_BRV = torch.zeros(*rest_BR.shape, len(self.automaton.vocabulary), device=rest_BR.device)
+        return Posterior(logits_BRV, self.automaton, self.state_B, weight_S, rest_BR).log_z
+
+    def stopped(self, part: Plan, stop: Stopped) -> Stopped:
+        """Return the stop of a block as that of the canvas: what was written, the block, the shortest end there is."""
+        whole = self.after(part, stop.tokens_BL, NO_CARRY) if stop.tokens_BL.shape[1] else self
+        open_B = stop.open_B | ~whole.ended() if whole.left else stop.open_B
+        return Stopped(whole.completed(), open_B, stop.interrupted)
+
+
+def sample_blocks(plan: Plan, canvas: Canvas, width: int, observe: Observe | None = None) -> Tensor:
+    """Write the canvas in blocks of `width` positions, `plan.steps` steps each; return the clean tokens `[B, L]`.
+
+    Raises:
+        InvalidRequest: the rows have different automata, or `width` is not positive.
+        Stopped: as for `sample`; after the block that was stopped comes the shortest end there is.
+    """
+    blocks = Blocks.start(plan, canvas, width)
+    while blocks.left:
+        part, block = blocks.block()
         try:
-            tokens_BW, carry = sample_with(part, block, carry, observe)
+            tokens_BW, carry = sample_with(part, block, blocks.carry, observe)
         except Stopped as stop:
-            raise _completed(part, state_B, given_BL, written, stop) from None
+            raise blocks.stopped(part, stop) from None
         except KeyboardInterrupt:  # before the block's first step
-            if begin == 0:
+            if not blocks.written.shape[1]:
                 raise
-            nothing = Stopped(written[:, :0], torch.zeros_like(state_B, dtype=torch.bool), interrupted=True)
-            raise _completed(part, state_B, given_BL, written, nothing) from None
-        carry = beyond_block(plan, carry)
-        state_B = _advance(part, state_B, tokens_BW)
-        written = torch.cat([written, tokens_BW], dim=1)
-        if bool(_ended(plan, written).all()):  # only padding can follow
-            rest_BR = shortest(plan, automaton, state_B, given_BL[:, here.stop :])
-            return torch.cat([written, rest_BR], dim=1)
-    return written
-
-
-def _completed(part: Plan, state_B: Tensor, given_BL: Tensor, written: Tensor, stop: Stopped) -> Stopped:
-    """Return the stop of a block as that of the canvas: what was written, the block, and the shortest end there is."""
-    assert isinstance(part.automata, TokenAutomaton)
-    written = torch.cat([written, stop.tokens_BL], dim=1)
-    if stop.tokens_BL.shape[1]:
-        state_B = _advance(part, state_B, stop.tokens_BL)
-    rest_BR = shortest(part, part.automata, state_B, given_BL[:, written.shape[1] :])
-    open_B = stop.open_B | ~_ended(part, written) if rest_BR.shape[1] else stop.open_B
-    return Stopped(torch.cat([written, rest_BR], dim=1), open_B, stop.interrupted)
-
-
-def _ended(plan: Plan, written_BL: Tensor) -> Tensor:
-    """Return which rows have the end of their text, bool `[B]`."""
-    end = plan.denoiser.vocabulary.eos_id
-    return written_BL.eq(-1 if end is None else end).any(-1)
+            nothing = Stopped(blocks.written[:, :0], torch.zeros_like(blocks.ended()), interrupted=True)
+            raise blocks.stopped(part, nothing) from None
+        blocks = blocks.after(part, tokens_BW, carry)
+        if bool(blocks.ended().all()):  # only padding can follow
+            return blocks.completed()
+    return blocks.written
 
 
 def shortest(plan: Plan, automaton: TokenAutomaton, state_B: Tensor, given_BR: Tensor) -> Tensor:

@@ -250,7 +250,7 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
         diagnostics = Diagnostics() if plan.diagnose else None
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
         if choose is not None and (row_B := choose(canvas, at, prediction, logits_BLV)) is not None:
-            canvas, logits_BLV, carry = canvas.select(row_B), logits_BLV[row_B], _select(carry, row_B)
+            canvas, logits_BLV, carry = canvas.select(row_B), logits_BLV[row_B], select_carry(carry, row_B)
             prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV)
             if revision is not None:
                 revision.select(row_B)
@@ -377,6 +377,7 @@ class Revision:
         return calls
 
 
-def _select(carry: Carry, row_B: Tensor) -> Carry:
+def select_carry(carry: Carry, row_B: Tensor) -> Carry:
+    """Return what is carried of these rows, int64 `[N]`."""
     own, other = (kept if kept is None else kept.select(row_B) for kept in carry)
     return own, other

@@ -297,7 +297,6 @@ def test_systematic_resampling_copies_by_weight_within_the_group() -> None:
         ({"particles": 2, "sampler": "llada"}, "does not look at the sampled tokens"),
         ({"particles": 2, "temperature": 0.0}, "temperature=0 takes the mode"),
         ({"particles": 2, "return_trace": True}, "cannot be combined with return_trace"),
-        ({"particles": 2, "block_length": 2}, "cannot be combined with block_length"),
     ],
 )
 def test_what_particles_cannot_do_is_refused(options: dict[str, object], reason: str) -> None:

@@ -176,7 +176,7 @@ class GuidedPipeline:
             top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats.
             seed: one number, or one per row; a row's text depends on its own seed alone.
             particles: rows that compete for each sample, weighted and resampled; follows rewards, and corrects what a
-                step by step guide cannot express. `out.log_weights` estimates each sample's log-normaliser.
+                step, or a block, cannot know of what comes later. `out.log_weights` estimates each log-normaliser.
             resampling: "systematic", by weights that correct whole runs; or "search": at every step one particle, drawn
                 by its reward alone, goes on in all of them, which is a best effort and estimates nothing.
             guidance_scale: classifier-free guidance: how far to go from the unconditional law to that of the prompt;

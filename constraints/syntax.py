@@ -31,6 +31,7 @@ from guided_dlm.registry import register
 from guided_dlm.vocabulary import Vocabulary
 
 Reading = tuple[str, ...]
+_LEAST = 1e-300  # a tag that may be borne is never ruled out, however high the strength
 _Path = tuple[float, tuple[tuple[str, str], ...]]
 
 
@@ -137,7 +138,7 @@ class PartOfSpeech(RegularConstraint):
                 found[tags] = found.get(tags, 0.0) + weight
             for word, end in self.words.splits(text, place) if place < len(text) else ():
                 for tag, p in self.tags(word).items():
-                    extend(end, (*tags, tag), weight * p**self.strength)
+                    extend(end, (*tags, tag), max(weight * p**self.strength, _LEAST))
 
         extend(0, (), 1.0)
         return {tags: min(weight, 1.0) for tags, weight in found.items()}
@@ -156,6 +157,8 @@ class PartOfSpeech(RegularConstraint):
             )
         if readings is None:
             guide = super().compile(context)
+        elif not readings:
+            raise Infeasible(self._missing(readings))
         else:
             tags = _tag_automaton(self.pattern)
             columns = {i: {tuple(map(TAGS.index, r)): p for r, p in found.items()} for i, found in readings.items()}

@@ -47,7 +47,11 @@ class TagLexicon:
         for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
             word, _, rest = line.partition("\t")
             pairs = [item.rpartition(":") for item in rest.split()]
-            if not word or not pairs or not all(tag in TAGS and count.isdigit() for tag, _, count in pairs):
+            if (
+                not word
+                or not pairs
+                or not all(tag in TAGS and count.isdecimal() and int(count) for tag, _, count in pairs)
+            ):
                 raise InvalidRequest(
                     f"{path}, line {number}: expected a word, a tab and tags like NOUN:3; got {line!r}."
                 )

@@ -145,16 +145,20 @@ def pattern_text(pattern: Any) -> str:
 
 
 def _matcher_item(item: Mapping[str, Any]) -> str:
-    wish, count = item.get("POS", "."), item.get("OP", "")
+    wish, count = item.get("POS", list(TAGS)), item.get("OP", "")
     unknown = set(item) - {"POS", "OP"}
-    if isinstance(wish, Mapping) and set(wish) == {"IN"}:
-        wish = f"({'|'.join(wish['IN'])})"
-    if unknown or not isinstance(wish, str) or not isinstance(count, str) or not re.fullmatch(r"[*+?]?|\{.*\}", count):
+    tags = wish["IN"] if isinstance(wish, Mapping) and set(wish) == {"IN"} else wish
+    tags = [tags] if isinstance(tags, str) and tags is wish else tags
+    written = isinstance(tags, list | tuple) and tags and all(isinstance(tag, str) for tag in tags)
+    if unknown or not written or not isinstance(count, str) or not re.fullmatch(r"[*+?]?|\{.*\}", count):
         raise InvalidRequest(
             f"PartOfSpeech: {dict(item)!r} asks for more than tags; of spaCy's Matcher it takes 'POS', a tag or "
             "{'IN': [tags]}, and 'OP', one of ?, *, + and {m,n}."
         )
-    return wish + count
+    if "POS" not in item:
+        return "." + count
+    named = "|".join(map(known_tag, tags))
+    return (f"({named})" if len(tags) > 1 else named) + count
 
 
 def letters(node: Node) -> str:

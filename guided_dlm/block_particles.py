@@ -61,13 +61,13 @@ def sample_block_particles(
     cloud = Cloud(len(canvas.tokens_BL) // count, count, plan.randomness, threshold)
     steering, stop = Correction(plan, cloud, decode), None
     while blocks.left and not bool(blocks.ended().all()):
-        blocks = _resampled(blocks, steering, count)
-        part, block = blocks.block()
-        steering.plan = part
         try:
+            blocks = _resampled(blocks, steering, count)
+            part, block = blocks.block()
+            steering.plan = part
             blocks = _written(blocks, part, block, steering, observe)
         except _Halted as halted:
-            stop = blocks.stopped(part, halted.stop)
+            stop = blocks.stopped(blocks.block()[0], halted.stop)
             break
     tokens_BL = blocks.completed() if stop is None else stop.tokens_BL
     if stop is None:
@@ -79,7 +79,10 @@ def _resampled(blocks: Blocks, steering: Correction, count: int) -> Blocks:
     """Weigh the rows by the first factors of the next block, and resample groups in which few of them count."""
     part, block = blocks.block()
     started, at = part.denoiser.process.start(block, part.randomness), part.transition(0)
-    logits_BLV, carry, _ = logits_of(part, started, at, blocks.carry)
+    try:
+        logits_BLV, carry, _ = logits_of(part, started, at, blocks.carry)
+    except KeyboardInterrupt:
+        raise _interrupted(blocks) from None
     steering.foresee(predict(part, started, at, logits_BLV)[0].log_z)
     open_N = (~blocks.ended()).reshape(-1, count).any(-1)
     row_B = steering.cloud.resample(_APART + blocks.written.shape[1], open_N)
@@ -107,13 +110,21 @@ def _written(blocks: Blocks, part: Plan, block: Canvas, steering: Correction, ob
             if observe is not None and wants_stop(observe(told)):
                 raise _Halted(Stopped(*best_tokens(part, last), interrupted=False))
     except KeyboardInterrupt:
-        if last is None and not blocks.written.shape[1]:
-            raise
-        nothing = Stopped(blocks.written[:, :0], torch.zeros_like(blocks.ended()), interrupted=True)
-        raise _Halted(nothing if last is None else Stopped(*best_tokens(part, last), interrupted=True)) from None
+        if last is None:
+            raise _interrupted(blocks) from None
+        raise _Halted(Stopped(*best_tokens(part, last), interrupted=True)) from None
     finally:
         steering.cloud.threshold = threshold
-    return blocks.after(part, tokens_BW, carry)
+    after = blocks.after(part, tokens_BW, carry)
+    steering.take_back(blocks.log_drawn(part, tokens_BW, after.state_B))
+    return after
+
+
+def _interrupted(blocks: Blocks) -> BaseException:
+    """Return what to raise where Ctrl-C came before a block's first step: itself where nothing is written."""
+    if not blocks.written.shape[1]:
+        return KeyboardInterrupt()
+    return _Halted(Stopped(blocks.written[:, :0], torch.zeros_like(blocks.ended()), interrupted=True))
 
 
 def _picked(cloud: Cloud, step: int, tokens_BL: Tensor, stop: Stopped | None) -> Sampled:

@@ -24,7 +24,7 @@ def compile_feasible(constraint: Constraint, context: CompileContext) -> Guide:
         guide = watched(guide, constraint)
     if guide.automaton is None or fits(guide.automaton, context.length):
         return guide
-    hard = [part for part in conjuncts(constraint) if part.hard]
+    hard = [part for part in conjuncts(constraint) if part.hard or part.compile(context).automaton is not None]
     raise Infeasible(explain_clash(hard, context) + shortest_canvas(hard, context))
 
 

@@ -144,6 +144,10 @@ class Correction:
         self.cloud.add(log_z_B - self._denominator_B)
         self._denominator_B = log_z_B
 
+    def take_back(self, log_share_B: Tensor) -> None:
+        """Note that the state after a block was drawn with this log-probability; it is all that counts from now on."""
+        self._denominator_B = self._denominator_B + log_share_B
+
     def select(self, row_B: Tensor) -> None:
         """Copy rows over others."""
         self._denominator_B = self._denominator_B[row_B]

@@ -44,3 +44,11 @@ def join(left: Symbols | None, right: Symbols | None, size: int) -> tuple[Symbol
     mine = np.repeat(np.arange(left.token.size), count)
     other = np.arange(mine.size) - np.repeat(np.cumsum(count) - count - low, count)
     return Symbols(left.token[mine], left.weight[mine] * right.weight[other]), mine, other
+
+
+def merged(symbols: Symbols, class_of: NDArray[np.int32]) -> tuple[Symbols, NDArray[np.int32]]:
+    """Return the symbols without those of no class, and one for each token and class, which weighs what they did."""
+    live = class_of >= 0
+    pairs, kind = np.unique(np.stack([symbols.token[live], class_of[live]]), axis=1, return_inverse=True)
+    weight = np.bincount(kind.reshape(-1), symbols.weight[live], minlength=pairs.shape[1]).astype(np.float64)
+    return Symbols(pairs[0].astype(np.int64), weight), pairs[1].astype(np.int32)

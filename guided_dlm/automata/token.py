@@ -24,7 +24,7 @@ from guided_dlm.automata.dfa import (
     normal_form,
 )
 from guided_dlm.automata.product import MAX_STATES, Keep, product
-from guided_dlm.automata.symbols import Symbols, join
+from guided_dlm.automata.symbols import Symbols, join, merged
 from guided_dlm.errors import InvalidRequest, VocabularyMismatch
 from guided_dlm.vocabulary import Vocabulary
 
@@ -77,7 +77,8 @@ class TokenAutomaton:
 
     `transitions` int32 `[S, C]` (-1 dead), `token_class` int32 `[V]` (-1: the token is in no canvas), `accepting` bool
     `[S]`, `start` always 0. Every state can be reached and can accept, unless the set is empty. `==` is equality of
-    languages and weights; `& | ~ -` are intersection, union, complement within well-formed canvases, and difference.
+    languages and weights (of sets with `symbols` only if they were made alike); `& | ~ -` are intersection, union,
+    complement within well-formed canvases, and difference.
 
     `log_weight` float64 `[S]` is None, or the log-weight, in nats, of a canvas that ends in each state (-inf where none
     may): then this is a weighted set, made by `weigh`. `&` adds weights; `|`, `~` and `-` have no meaning for them.
@@ -98,7 +99,9 @@ class TokenAutomaton:
         """Minimise and number an automaton unless that is done already; its columns are per token id, or per symbol."""
         table, final, column_of = dfa if minimal else normal_form(dfa, drop_dead=True)
         self.transitions, self.token_class, self.accepting = table, column_of.astype(np.int32), is_accepting(final)
-        self.vocabulary, self.symbols = vocabulary, symbols
+        self.vocabulary = vocabulary
+        if symbols is not None:
+            self.symbols, self.token_class = merged(symbols, self.token_class)
         if final.dtype != np.bool_:
             self.log_weight = log_weights(final)
             self.log_weight.setflags(write=False)
@@ -302,7 +305,9 @@ class TokenAutomaton:
                 f"(fingerprints {self.vocabulary.fingerprint} and {other.vocabulary.fingerprint}) cannot be combined; "
                 "lift both with one vocabulary."
             )
-        if keep not in ("both", "soft") and (self._is_weighted or other._is_weighted):
+        if (keep not in ("both", "soft") and (self._is_weighted or other._is_weighted)) or (
+            keep == "soft" and other.symbols is not None
+        ):
             raise TypeError("Weighted automata have an & only: weights multiply, and a union or complement has none.")
         symbols, mine, others = join(self.symbols, other.symbols, len(self.vocabulary))
         dfa = product(self._over(mine), other._over(others), keep, max_states, length)
@@ -317,7 +322,15 @@ class TokenAutomaton:
         return self.combine(feature._with_weights(np.full(feature.num_states, log_weight)), "soft")
 
     def scaled(self, factor: float) -> TokenAutomaton:
-        """Return this set with all log-weights multiplied by a number."""
+        """Return this set with all log-weights multiplied by a number.
+
+        Raises:
+            TypeError: tokens have readings, whose weights were added up and cannot be raised to a power any more.
+        """
+        if self.symbols is not None:
+            raise TypeError(
+                "Readings have weights of their own: instead of a factor give strength= to the wish itself."
+            )
         return self._with_weights(factor * np.where(self.accepting, log_weights(self._final), 0.0))
 
     def _with_weights(self, weights: Weights) -> TokenAutomaton:

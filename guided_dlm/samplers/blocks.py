@@ -103,10 +103,21 @@ class Blocks:
         """Return what stands after a block of these tokens."""
         return replace(
             self,
-            state_B=_advance(part, self.state_B, tokens_BW),
+            state_B=self._advance(part, tokens_BW),
             written=torch.cat([self.written, tokens_BW], dim=1),
             carry=beyond_block(self.plan, carry),
         )
+
+    def _advance(self, part: Plan, tokens_BW: Tensor) -> Tensor:
+        """Return the state of each row after its block; of tokens with several readings one of the states, drawn.
+
+        The draw is from the law of readings given the tokens, so tokens and readings together are one ancestral draw.
+        """
+        if self.automaton.symbols is None:
+            return advance_states(self.automaton, self.state_B, tokens_BW)
+        assert part.terminal_S is not None
+        uniform_BW = part.randomness.uniform(0, Purpose.STATE, tokens_BW.shape[1])
+        return self._law_of_known(tokens_BW, part.terminal_S).last_states(uniform_BW)
 
     def ended(self) -> Tensor:
         """Return which rows have the end of their text, bool `[B]`."""
@@ -118,13 +129,27 @@ class Blocks:
         given_BR = self.canvas.given_BL()[:, self.written.shape[1] :]
         return torch.cat([self.written, shortest(self.plan, self.automaton, self.state_B, given_BR)], dim=1)
 
+    def log_drawn(self, part: Plan, tokens_BW: Tensor, state_B: Tensor) -> Tensor:
+        """Return the log of a state's weight over that of all states that a block's tokens may lead to, fp64 `[B]`.
+
+        It is 0 where tokens have one reading, so that they lead to one state.
+        """
+        assert part.terminal_S is not None
+        if self.automaton.symbols is None:
+            return torch.zeros(len(state_B), dtype=torch.float64, device=state_B.device)
+        all_B = self._law_of_known(tokens_BW, part.terminal_S).log_z
+        return part.terminal_S.double()[state_B].log() - all_B
+
+    def _law_of_known(self, tokens_BW: Tensor, terminal_S: Tensor) -> Posterior:
+        logits_BWV = torch.zeros(*tokens_BW.shape, len(self.automaton.vocabulary), device=tokens_BW.device)
+        return Posterior(logits_BWV, self.automaton, self.state_B, terminal_S, tokens_BW)
+
     def log_ending(self, tokens_BL: Tensor) -> Tensor:
         """Return the log-weight, fp64 `[B]`, of a whole canvas that goes on like this and ends so."""
         rest_BR, weight_S = tokens_BL[:, self.written.shape[1] :], self.weight_RS[0].double()
         if not self.left:
             return weight_S[self.state_B].log()
-        logits_BRV = torch.zeros(*rest_BR.shape, len(self.automaton.vocabulary), device=rest_BR.device)
-        return Posterior(logits_BRV, self.automaton, self.state_B, weight_S, rest_BR).log_z
+        return self._law_of_known(rest_BR, weight_S).log_z
 
     def stopped(self, part: Plan, stop: Stopped) -> Stopped:
         """Return the stop of a block as that of the canvas: what was written, the block, the shortest end there is."""
@@ -222,20 +247,6 @@ def lookahead(automaton: TokenAutomaton, length: int, prior_V: np.ndarray) -> np
     weight_RS = np.stack(rows)
     best_R1 = weight_RS.max(-1, keepdims=True).clip(1e-300)
     return np.where(possible_RS > 0, (weight_RS / best_R1).clip(_LEAST), 0.0)
-
-
-def _advance(part: Plan, state_B: Tensor, tokens_BW: Tensor) -> Tensor:
-    """Return the state of each row after its block; of tokens with several readings one of the states, drawn.
-
-    The draw is from the law of readings given the tokens, so tokens and readings together are one ancestral draw.
-    """
-    automaton = part.automata
-    assert isinstance(automaton, TokenAutomaton)
-    if automaton.symbols is None:
-        return advance_states(automaton, state_B, tokens_BW)
-    logits_BWV = torch.zeros(*tokens_BW.shape, len(automaton.vocabulary), device=tokens_BW.device)
-    law = Posterior(logits_BWV, automaton, state_B, part.terminal_S, tokens_BW)
-    return law.last_states(part.randomness.uniform(0, Purpose.STATE, tokens_BW.shape[1]))
 
 
 def advance_states(automaton: TokenAutomaton, state_B: Tensor, tokens_BW: Tensor) -> Tensor:

@@ -1,16 +1,22 @@
 """Particles over blocks against enumeration: the law given the constraint is neared, and the normaliser is unbiased."""
 
+import itertools
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from block_problem import JOINT, LENGTH, VOCABULARY, BlockDenoiser
-from oracles import accepted, counts, tv
+from oracles import accepted, canvases, counts, tv
 from tiny import tiny_pipeline
 
 from constraints import Length, PartOfSpeech, Regex, Reward, Words
-from guided_dlm import GuidedPipeline
+from constraints.tag_lexicon import TagLexicon
+from constraints.tag_pattern import letter_of, letters, read_pattern
+from guided_dlm import GuidedPipeline, Vocabulary
+from guided_dlm.automata import TokenAutomaton
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.samplers import Snapshot
 
@@ -59,6 +65,62 @@ def test_the_normaliser_is_the_chance_of_the_constraint_on_average(pattern: str,
     assert out.satisfied.all()
     error = float(estimate_N.std()) / math.sqrt(len(estimate_N))
     assert float(estimate_N.mean()) == pytest.approx(chance, abs=4 * error + 1e-9)
+
+
+SPACED = Vocabulary.from_tokens([b" a", b" b", b"", b""], eos_id=2, mask_id=3)
+LEXICON = {"a": {"NOUN": 6, "VERB": 3, "ADJ": 1}, "b": {"NOUN": 2, "VERB": 5, "ADJ": 3}}
+
+
+class SpacedDenoiser(BlockDenoiser):
+    """The same joint over words."""
+
+    vocabulary = SPACED
+
+
+@pytest.mark.parametrize(("pattern", "width"), [("(NOUN VERB)+ ADJ?", 2), (". ADJ .*", 1), ("NOUN* VERB .*", 2)])
+def test_words_with_several_readings_have_the_law_of_the_sum_over_them(
+    pattern: str, width: int, tmp_path: Path
+) -> None:
+    TagLexicon(LEXICON).write(tmp_path / "tags.tsv")
+    wish = PartOfSpeech(pattern, lexicon=str(tmp_path / "tags.tsv"), certainty=0.0)
+    weights, form = [], TokenAutomaton.well_formed(SPACED)
+    for row in canvases(4, LENGTH).tolist():
+        words = SPACED.decode(row).split()
+        choices = itertools.product(*(LEXICON[word].items() for word in words))
+        matching = (
+            c for c in choices if re.fullmatch(letters(read_pattern(pattern)), "".join(letter_of(t) for t, _ in c))
+        )
+        weights.append(form.accepts(row) * sum(math.prod(count / 10 for _, count in choice) for choice in matching))
+    weight_N = JOINT.flatten() / JOINT.sum() * torch.tensor(weights).double()
+    out = GuidedPipeline(SpacedDenoiser())(
+        constraint=wish, num_samples=1_500, batch_size=96_000, particles=32, block_length=width, steps=width,
+        sampler="random", seed=0,
+    )  # fmt: skip
+    error = float(out.log_weights.exp().std()) / math.sqrt(1_500)
+    assert float(out.log_weights.exp().mean()) == pytest.approx(float(weight_N.sum()), abs=4 * error)
+    assert tv(counts(out.tokens, 4), weight_N / weight_N.sum()) < 0.08
+
+
+@pytest.mark.parametrize("at", [2, 3, 4])
+def test_ctrl_c_gives_back_what_was_begun_also_in_the_look_ahead(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, calls = tiny_pipeline(), []
+    asked = type(pipeline.denoiser).__call__
+
+    def call(self: Any, *args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return asked(self, *args)
+
+    monkeypatch.setattr(type(pipeline.denoiser), "__call__", call)
+    options: Any = {"steps": 1, "block_length": 4, "particles": 2}  # two calls for each block
+    if at == 2:
+        with pytest.raises(KeyboardInterrupt):  # nothing is written yet
+            pipeline(constraint=Words(include=["pub"]), **options)
+        return
+    with pytest.warns(UserWarning, match="Ctrl-C"):
+        out = pipeline(constraint=Words(include=["pub"]), **options)
+    assert out.satisfied.all() and out.stopped
 
 
 def test_every_output_satisfies_and_a_group_is_its_own() -> None:

@@ -19,7 +19,7 @@ from _report import RESULTS, conditions, publish
 from constraints import Blank, Length, PartOfSpeech, Template, Words
 from guided_dlm import Constraint, GuidedPipeline
 from guided_dlm.canvas import Canvas
-from guided_dlm.denoisers import Denoiser
+from guided_dlm.denoisers import Denoiser, GaussianDenoiser
 from guided_dlm.evaluation.coherence import rest_law, self_acceptance, text_positions
 from guided_dlm.evaluation.fluency import Judge, diversity
 from guided_dlm.training.data import read_texts
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=64, help="the number of steps at which each constraint is asked")
     parser.add_argument("--wishes", nargs="+", default=list(WISHES), choices=WISHES, help="the free one first")
     parser.add_argument("--particles", type=int, default=1, help="rows that compete for each constrained text")
+    parser.add_argument("--clean", choices=["draw", "mean"], help="Gaussian models: what their steps move towards")
     parser.add_argument("--human", help="held-out text, for the judge's figure of people")
     parser.add_argument("--name", default="families", help="of the files of results")
     arguments = parser.parse_args()
@@ -109,6 +110,9 @@ def main() -> None:
     rows = []
     for name in arguments.models:
         pipeline = GuidedPipeline.from_pretrained(name)
+        if arguments.clean:
+            assert isinstance(pipeline.denoiser, GaussianDenoiser)
+            pipeline = GuidedPipeline(pipeline.denoiser.stepping(clean=arguments.clean))
         for steps in arguments.steps:
             samples = arguments.samples if steps <= 64 else arguments.long
             wishes = [w for w in arguments.wishes if steps == arguments.each or w in ("free", BOTH)]
@@ -120,7 +124,7 @@ def main() -> None:
             rows.extend(lines)
     draw(arguments.name, rows)
     settings = conditions(reader=arguments.reader, samples=arguments.samples, samples_beyond_64_steps=arguments.long)
-    settings["particles_of_constrained_texts"] = arguments.particles
+    settings |= {"particles_of_constrained_texts": arguments.particles, "clean": arguments.clean or "as shipped"}
     if arguments.human:
         people = [text for text in read_texts(arguments.human) if len(text.split()) < 60][:1000]
         settings["human_text_judge_nll"] = f"{judge.nll(people):.2f}"

@@ -25,7 +25,7 @@ from constraints.tag_pattern import (
 from constraints.taggers import spacy_tags
 from guided_dlm.automata import ByteAutomaton, TokenAutomaton
 from guided_dlm.automata.dfa import Dfa
-from guided_dlm.constraint import CompileContext, Guide, RegularConstraint, require_nonempty
+from guided_dlm.constraint import CompileContext, Guide, RegularConstraint
 from guided_dlm.errors import Infeasible, InvalidRequest
 from guided_dlm.registry import register
 from guided_dlm.vocabulary import Vocabulary
@@ -165,7 +165,7 @@ class PartOfSpeech(RegularConstraint):
             guide = Guide(automaton=TokenAutomaton.tagged(context.vocabulary, tags, columns))
         if guide.automaton is None or not guide.automaton.accepting.any():
             raise Infeasible(self._missing(readings))
-        return Guide(automaton=require_nonempty(guide.automaton, self))
+        return guide
 
     def _missing(self, readings: Mapping[int, Mapping[Reading, float]] | None) -> str:
         tags = {tag for found in (readings or {}).values() for reading in found for tag in reading}

@@ -104,9 +104,8 @@ def _written(blocks: Blocks, part: Plan, block: Canvas, steering: Correction, ob
         for last in run(part, block, steering.choose, blocks.carry):
             steering.follow(last)
             tokens_BW, carry = last.after.tokens_BL, last.carry
-            told = (
-                replace(last, calls=2 * last.calls) if last.at.index == 0 else last
-            )  # the first was asked before, too
+            looked = 2 if last.at.index == 0 else 1  # the first step's call was made before, too, to look ahead
+            told = replace(last, calls=looked * last.calls)
             if observe is not None and wants_stop(observe(told)):
                 raise _Halted(Stopped(*best_tokens(part, last), interrupted=False))
     except KeyboardInterrupt:

@@ -1,12 +1,16 @@
 """Built-in constraints: import them, compose them with & | ~, give them to a pipeline."""
 
+from constraints.chunk import Chunk
 from constraints.classifier import Classifier, Energy, Reward
+from constraints.constituency import SyntaxSpan, SyntaxTree
+from constraints.dependency import Dependency
 from constraints.grammar import Grammar
 from constraints.json_schema import JSONSchema
 from constraints.length import Length
 from constraints.pattern import Choice, Regex
 from constraints.preferences import Preferences
 from constraints.repetition import Repetition
+from constraints.sounds import Rhyme, Syllables
 from constraints.syntax import PartOfSpeech
 from constraints.template import Blank, Template
 from constraints.topic import Sentiment, Topic
@@ -15,7 +19,9 @@ from constraints.words import Words
 __all__ = [
     "Blank",
     "Choice",
+    "Chunk",
     "Classifier",
+    "Dependency",
     "Energy",
     "Grammar",
     "JSONSchema",
@@ -25,7 +31,11 @@ __all__ = [
     "Regex",
     "Repetition",
     "Reward",
+    "Rhyme",
     "Sentiment",
+    "Syllables",
+    "SyntaxSpan",
+    "SyntaxTree",
     "Template",
     "Topic",
     "Words",

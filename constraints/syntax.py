@@ -11,22 +11,13 @@ from operator import add, or_
 from typing import Any
 
 from constraints.tag_lexicon import TagLexicon, is_closing, lexicon
-from constraints.tag_pattern import (
-    NOTHING,
-    TAGS,
-    Node,
-    derivative,
-    letter_of,
-    letters,
-    nullable,
-    pattern_text,
-    read_pattern,
-)
+from constraints.tag_pattern import NOTHING, Node, derivative, letters, nullable, pattern_text, quoted, read_pattern
+from constraints.tag_sets import TagSet, tag_set
 from constraints.taggers import spacy_tags
 from guided_dlm.automata import ByteAutomaton, TokenAutomaton
 from guided_dlm.automata.dfa import Dfa
 from guided_dlm.constraint import CompileContext, Guide, RegularConstraint
-from guided_dlm.errors import Infeasible, InvalidRequest
+from guided_dlm.errors import Infeasible, InvalidRequest, within
 from guided_dlm.registry import register
 from guided_dlm.vocabulary import Vocabulary
 
@@ -38,10 +29,11 @@ _Path = tuple[float, tuple[tuple[str, str], ...]]
 @register("part_of_speech")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PartOfSpeech(RegularConstraint):
-    """The words of the text, punctuation among them, bear universal tags that a pattern matches as a whole.
+    """The words of the text, punctuation among them, bear tags that a pattern matches as a whole.
 
     The pattern is a regular expression over tags ("DET ADJ* NOUN VERB .*"), a list of tags, or a list of spaCy
-    `Matcher` dicts with "POS" and "OP", which may match anywhere. A word bears each tag that `lexicon` gives it with
+    `Matcher` dicts with "POS" and "OP", which may match anywhere. Tags are universal ones, or with `tagset` "penn" the
+    Penn Treebank's ("DT JJ* NN VBZ .* \".\"", and "TAG" in dicts). A word bears each tag that `lexicon` gives it with
     p(tag | word) of at least `certainty`; words that the lexicon lacks are not written. So the pattern is guaranteed
     against the lexicon, not against a tagger that reads the context. Words stand one space apart, or before `.,;:!?`
     none.
@@ -62,6 +54,7 @@ class PartOfSpeech(RegularConstraint):
     strength: float = 1.0
     tolerance: float = 0.0
     tagger: str | None = None
+    tagset: str = "universal"
 
     @property
     def hard(self) -> bool:  # type: ignore[override]
@@ -70,11 +63,12 @@ class PartOfSpeech(RegularConstraint):
 
     def __post_init__(self) -> None:
         """Refuse tags and lexicons that do not exist, patterns that do not parse, and shares out of range."""
-        object.__setattr__(self, "pattern", pattern_text(self.pattern))
-        read_pattern(self.pattern)
+        with within("PartOfSpeech"):
+            object.__setattr__(self, "pattern", pattern_text(self.pattern, tag_set(self.tagset)))
+            self._node()
         if not isinstance(self.lexicon, str):
             raise InvalidRequest(f"PartOfSpeech: lexicon={self.lexicon!r} must name a file, or be 'english'.")
-        lexicon(self.lexicon)
+        lexicon(self.lexicon, self.tag_names)
         for name in ("certainty", "tolerance"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
@@ -85,7 +79,15 @@ class PartOfSpeech(RegularConstraint):
     @property
     def words(self) -> TagLexicon:
         """The lexicon itself."""
-        return lexicon(self.lexicon)
+        return lexicon(self.lexicon, self.tag_names)
+
+    @property
+    def tag_names(self) -> TagSet:
+        """The tags that the pattern may name."""
+        return tag_set(self.tagset)
+
+    def _node(self) -> Node:
+        return read_pattern(self.pattern, self.tag_names)
 
     def tags(self, word: str) -> dict[str, float]:
         """Return the tags that a word may bear, with p(tag | word); empty where it may not be written."""
@@ -96,13 +98,13 @@ class PartOfSpeech(RegularConstraint):
         if self.tagger is None:
             found = self.tagging(text) is not None
         else:
-            tags = (frozenset([tag]) for tag in spacy_tags(self.tagger, text))
-            found = nullable(reduce(derivative, tags, read_pattern(self.pattern)))
+            tags = (frozenset([tag]) for tag in spacy_tags(self.tagger, text, self.tag_names))
+            found = nullable(reduce(derivative, tags, self._node()))
         return found if self.hard else float(found)
 
     def tagging(self, text: str) -> list[tuple[str, str]] | None:
         """Return the words with their tags, the likeliest by the lexicon that the pattern admits; None without any."""
-        states: list[dict[Node, _Path]] = [{read_pattern(self.pattern): (0.0, ())}, *({} for _ in text)]
+        states: list[dict[Node, _Path]] = [{self._node(): (0.0, ())}, *({} for _ in text)]
         for place, here in enumerate(states):
             for word, end in self.words.splits(text, place) if here else ():
                 for tag, p in self.tags(word).items():
@@ -127,7 +129,7 @@ class PartOfSpeech(RegularConstraint):
         if not self.tolerance or found is None:
             return found
         words = [i for i, token in enumerate(vocabulary.tokens) if len(token) > 1 and token.startswith(b" ")]
-        added = {(tag,): self.tolerance for tag in TAGS}
+        added = {(tag,): self.tolerance for tag in self.tag_names.tags}
         return {i: {tags: max(p, self.tolerance) for tags, p in (added | found.get(i, {})).items()} for i in words}
 
     def _readings(self, text: str) -> dict[Reading, float]:
@@ -160,8 +162,10 @@ class PartOfSpeech(RegularConstraint):
         elif not readings:
             raise Infeasible(self._missing(readings))
         else:
-            tags = _tag_automaton(self.pattern)
-            columns = {i: {tuple(map(TAGS.index, r)): p for r, p in found.items()} for i, found in readings.items()}
+            tags, number = _tag_automaton(self.pattern, self.tag_names), self.tag_names.number
+            columns = {
+                i: {tuple(number[tag] for tag in r): p for r, p in found.items()} for i, found in readings.items()
+            }
             guide = Guide(automaton=TokenAutomaton.tagged(context.vocabulary, tags, columns))
         if guide.automaton is None or not guide.automaton.accepting.any():
             raise Infeasible(self._missing(readings))
@@ -169,7 +173,8 @@ class PartOfSpeech(RegularConstraint):
 
     def _missing(self, readings: Mapping[int, Mapping[Reading, float]] | None) -> str:
         tags = {tag for found in (readings or {}).values() for reading in found for tag in reading}
-        lacking = [tag for tag in TAGS if re.search(rf"\b{tag}\b", self.pattern) and tag not in tags]
+        named = set(re.findall(r'\w+\$?|"[^"]+"', self.pattern))
+        lacking = [tag for tag in self.tag_names.tags if quoted(tag) in named and tag not in tags]
         why = f": none of its words is {' or '.join(lacking)}" if lacking and readings is not None else ""
         return (
             f"{self!r}: no words of this vocabulary that lexicon {self.lexicon!r} knows can bear such tags{why}. Lower "
@@ -178,7 +183,7 @@ class PartOfSpeech(RegularConstraint):
 
     def to_automaton(self) -> ByteAutomaton:
         """Return the automaton of the texts that some tagging admits."""
-        node = read_pattern(self.pattern)
+        node = self._node()
         texts = self._spelled(node).after(b" ")
         return texts | ByteAutomaton.literal("") if nullable(node) else texts
 
@@ -202,10 +207,10 @@ class PartOfSpeech(RegularConstraint):
 
 
 @lru_cache(maxsize=64)
-def _tag_automaton(pattern: str) -> Dfa:
-    """Return the pattern's automaton over the tags, numbered as in `TAGS`."""
-    automaton = ByteAutomaton.from_regex(letters(read_pattern(pattern)))
-    column_of = automaton.byte_class.astype("int64")[[ord(letter_of(tag)) for tag in TAGS]]
+def _tag_automaton(pattern: str, tags: TagSet) -> Dfa:
+    """Return the pattern's automaton over the tags, numbered as the tag set does."""
+    automaton = ByteAutomaton.from_regex(letters(read_pattern(pattern, tags), tags))
+    column_of = automaton.byte_class.astype("int64")[[ord(tags.letter(tag)) for tag in tags.tags]]
     return Dfa(automaton.table, automaton.accepting, column_of)
 
 

@@ -8,34 +8,37 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from constraints.tag_pattern import TAGS, known_tag
+from constraints.tag_sets import UNIVERSAL, TagSet
 from guided_dlm.errors import InvalidRequest
 
-SHIPPED = Path(__file__).parent / "data" / "tags.tsv"
+DATA = Path(__file__).parent / "data"
+SHIPPED = {"universal": DATA / "tags.tsv", "penn": DATA / "penn.tsv"}
 CLOSING = frozenset(".,;:!?")
 
 
 @dataclass(frozen=True, eq=False)
 class TagLexicon:
-    """Counts of universal tags for words as a tagger splits them; punctuation marks are words too."""
+    """Counts of the tags of words as a tagger splits them; punctuation marks are words too."""
 
     counts: Mapping[str, Mapping[str, int]]
 
     @classmethod
-    def count(cls, tagged: Iterable[Iterable[tuple[str, str]]], min_count: int = 1) -> TagLexicon:
+    def count(
+        cls, tagged: Iterable[Iterable[tuple[str, str]]], min_count: int = 1, tags: TagSet = UNIVERSAL
+    ) -> TagLexicon:
         """Count (word, tag) pairs of sentences; words seen fewer than `min_count` times are left out.
 
         Raises:
-            InvalidRequest: a tag is none of the universal ones.
+            InvalidRequest: a tag is none of the tag set's.
         """
         found: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for sentence in tagged:
             for word, tag in sentence:
-                found[word][known_tag(tag)] += 1
-        return cls({word: tags for word, tags in found.items() if tags.total() >= min_count})
+                found[word][tags.known(tag)] += 1
+        return cls({word: seen for word, seen in found.items() if seen.total() >= min_count})
 
     @classmethod
-    def read(cls, path: str | Path) -> TagLexicon:
+    def read(cls, path: str | Path, tags: TagSet = UNIVERSAL) -> TagLexicon:
         """Read a file of lines like `kid<TAB>ADJ:12 NOUN:3`.
 
         Raises:
@@ -50,7 +53,7 @@ class TagLexicon:
             if (
                 not word
                 or not pairs
-                or not all(tag in TAGS and count.isdecimal() and int(count) for tag, _, count in pairs)
+                or not all(tag in tags.number and count.isdecimal() and int(count) for tag, _, count in pairs)
             ):
                 raise InvalidRequest(
                     f"{path}, line {number}: expected a word, a tab and tags like NOUN:3; got {line!r}."
@@ -99,6 +102,6 @@ def is_closing(word: str) -> bool:
 
 
 @lru_cache(maxsize=8)
-def lexicon(name: str) -> TagLexicon:
-    """Return the lexicon in a file; "english" is the one that comes along."""
-    return TagLexicon.read(SHIPPED if name == "english" else name)
+def lexicon(name: str, tags: TagSet = UNIVERSAL) -> TagLexicon:
+    """Return the lexicon in a file; "english" is the one that comes along for the tag set."""
+    return TagLexicon.read(SHIPPED[tags.name] if name == "english" else name, tags)

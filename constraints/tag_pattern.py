@@ -1,21 +1,19 @@
-"""Regular patterns over universal part-of-speech tags: reading them, their automaton, and matching ambiguous words."""
+"""Regular patterns over part-of-speech tags: reading them, their automaton, and matching ambiguous words."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any
 
+from constraints.tag_sets import UNIVERSAL, TagSet
 from guided_dlm.errors import InvalidRequest
 
-TAGS = (
-    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM",
-    "VERB", "X",
-)  # fmt: skip
-_TOKEN = re.compile(r"\s*(?:(?P<tag>\w+)|(?P<mark>[.|()*+?])|\{(?P<low>\d+)(?P<comma>,)?(?P<high>\d*)\})")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<tag>\w+\$?)|\"(?P<quoted>[^\"\s]+)\"|(?P<mark>[.|()*+?])|\{(?P<low>\d+)(?P<comma>,)?(?P<high>\d*)\})"
+)
 _MOST = 64
 _ONCE = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
@@ -55,8 +53,10 @@ def repeat(part: Node, low: int, high: int | None) -> Node:
 
 
 @lru_cache(maxsize=256)
-def read_pattern(text: str) -> Node:
+def read_pattern(text: str, tags: TagSet = UNIVERSAL) -> Node:
     """Return the pattern that a text writes: tags and `.` (any tag), `|`, brackets, `* + ?` and `{m,n}`.
+
+    A tag of other characters than letters stands between double quotes, like "," of the Penn Treebank.
 
     Raises:
         InvalidRequest: it does not parse, or names a tag that does not exist; the message says where.
@@ -68,7 +68,7 @@ def read_pattern(text: str) -> Node:
             raise _wrong(text, position, f"{text[position:].strip()[0]!r} has no meaning here")
         tokens.append((match, position))
         position = match.end()
-    node, rest = _alternatives(text, tokens)
+    node, rest = _alternatives(text, tokens, tags)
     if rest:
         raise _wrong(text, rest[0][1], "a bracket closes that was never opened")
     return node
@@ -77,7 +77,7 @@ def read_pattern(text: str) -> Node:
 Tokens = list[tuple[re.Match[str], int]]
 
 
-def _alternatives(text: str, tokens: Tokens) -> tuple[Node, Tokens]:
+def _alternatives(text: str, tokens: Tokens, tags: TagSet) -> tuple[Node, Tokens]:
     options, items = [], list[Node]()
     while tokens and tokens[0][0]["mark"] != ")":
         (match, place), *tokens = tokens
@@ -85,13 +85,15 @@ def _alternatives(text: str, tokens: Tokens) -> tuple[Node, Tokens]:
             options.append(sequence(items))
             items = []
         elif match["mark"] == "(":
-            inner, tokens = _alternatives(text, tokens)
+            inner, tokens = _alternatives(text, tokens, tags)
             if not tokens:
                 raise _wrong(text, place, "a bracket is never closed")
             items.append(inner)
             tokens = tokens[1:]
-        elif match["tag"] or match["mark"] == ".":
-            items.append(Node("tag", tags=frozenset(TAGS if match["mark"] else [known_tag(match["tag"])])))
+        elif match["mark"] == ".":
+            items.append(Node("tag", tags=frozenset(tags.tags)))
+        elif match["tag"] or match["quoted"]:
+            items.append(Node("tag", tags=frozenset([tags.known(match["tag"] or match["quoted"])])))
         elif not items:
             raise _wrong(text, place, "there is nothing to repeat")
         else:
@@ -109,73 +111,65 @@ def _bounds(text: str, match: re.Match[str], place: int) -> tuple[int, int | Non
     return low, high
 
 
-def known_tag(tag: str) -> str:
-    """Return the tag, or raise `InvalidRequest` with the nearest that exists."""
-    if tag in TAGS:
-        return tag
-    near = difflib.get_close_matches(tag.upper(), TAGS, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InvalidRequest(f"PartOfSpeech: there is no tag {tag!r}.{hint} Universal tags are {', '.join(TAGS)}.")
-
-
 def _wrong(text: str, position: int, what: str) -> InvalidRequest:
     return InvalidRequest(
-        f"PartOfSpeech: {what}, at position {position} of {text!r}. Write tags with spaces between, like "
+        f"{what}, at position {position} of {text!r}. Write tags with spaces between, like "
         "'DET ADJ* NOUN (VERB|AUX) .*'."
     )
 
 
-def pattern_text(pattern: Any) -> str:
+def pattern_text(pattern: Any, tags: TagSet = UNIVERSAL) -> str:
     """Return the text of a pattern: itself, a list of tags for a whole text, or spaCy `Matcher` dicts found anywhere.
 
     Raises:
-        InvalidRequest: it is none of these, or a dict asks for more than "POS" and "OP".
+        InvalidRequest: it is none of these, or a dict asks for more than a tag and "OP".
     """
     if isinstance(pattern, str):
         return pattern
     items = list(pattern) if isinstance(pattern, Sequence) else []
     if items and all(isinstance(item, str) for item in items):
-        return " ".join(items)
+        return " ".join(map(quoted, items))
     if not items or not all(isinstance(item, Mapping) for item in items):
         raise InvalidRequest(
-            f"PartOfSpeech: {pattern!r} is no pattern; give a text like 'DET ADJ* NOUN', a list of tags, or a list of "
+            f"{pattern!r} is no pattern; give a text like 'DET ADJ* NOUN', a list of tags, or a list of "
             "spaCy Matcher dicts like {'POS': 'NOUN', 'OP': '+'}."
         )
-    return " ".join([".*", *map(_matcher_item, items), ".*"])
+    return " ".join([".*", *(_matcher_item(item, tags) for item in items), ".*"])
 
 
-def _matcher_item(item: Mapping[str, Any]) -> str:
-    wish, count = item.get("POS", list(TAGS)), item.get("OP", "")
-    unknown = set(item) - {"POS", "OP"}
-    tags = wish["IN"] if isinstance(wish, Mapping) and set(wish) == {"IN"} else wish
-    tags = [tags] if isinstance(tags, str) and tags is wish else tags
-    written = isinstance(tags, list | tuple) and tags and all(isinstance(tag, str) for tag in tags)
+def quoted(tag: str) -> str:
+    """Return a tag as patterns write it."""
+    return tag if re.fullmatch(r"\w+\$?", tag) else f'"{tag}"'
+
+
+def _matcher_item(item: Mapping[str, Any], tags: TagSet) -> str:
+    key = "POS" if tags is UNIVERSAL else "TAG"
+    wish, count = item.get(key, list(tags.tags)), item.get("OP", "")
+    unknown = set(item) - {key, "OP"}
+    named = wish["IN"] if isinstance(wish, Mapping) and set(wish) == {"IN"} else wish
+    named = [named] if isinstance(named, str) and named is wish else named
+    written = isinstance(named, list | tuple) and named and all(isinstance(tag, str) for tag in named)
     if unknown or not written or not isinstance(count, str) or not re.fullmatch(r"[*+?]?|\{.*\}", count):
         raise InvalidRequest(
-            f"PartOfSpeech: {dict(item)!r} asks for more than tags; of spaCy's Matcher it takes 'POS', a tag or "
+            f"{dict(item)!r} asks for more than tags; of spaCy's Matcher it takes {key!r}, a tag or "
             "{'IN': [tags]}, and 'OP', one of ?, *, + and {m,n}."
         )
-    if "POS" not in item:
+    if key not in item:
         return "." + count
-    named = "|".join(map(known_tag, tags))
-    return (f"({named})" if len(tags) > 1 else named) + count
+    joined = "|".join(quoted(tags.known(tag)) for tag in named)
+    return (f"({joined})" if len(named) > 1 else joined) + count
 
 
-def letters(node: Node) -> str:
-    """Return the same pattern for `re`, each tag one letter: `letter_of`."""
+def letters(node: Node, tags: TagSet = UNIVERSAL) -> str:
+    """Return the same pattern for `re`, each tag the letter that the tag set gives it."""
     if node.kind == "tag":
-        return f"[{''.join(sorted(map(letter_of, node.tags)))}]"
-    inner = [letters(part) for part in node.parts]
+        return f"[{''.join(sorted(map(tags.letter, node.tags)))}]"
+    inner = [letters(part, tags) for part in node.parts]
     if node.kind == "star":
         return f"(?:{inner[0]})*"
     if node == NOTHING:
         return "[^\\s\\S]"
     return "".join(inner) if node.kind == "seq" else f"(?:{'|'.join(inner)})"
-
-
-def letter_of(tag: str) -> str:
-    """Return the letter that stands for a tag."""
-    return chr(ord("A") + TAGS.index(tag))
 
 
 def nullable(node: Node) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from guided_dlm.constraint import Constraint, Guide
+from guided_dlm.denoisers import Denoiser
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.samplers import Rerank
 from guided_dlm.weighting import value_at
@@ -77,6 +78,32 @@ def check_alone(verifier: object, **others: object) -> None:
             f"verifier= gives texts the law of the causal model, which {given[0]}={others[given[0]]!r} cannot change. "
             "Leave one of them out."
         )
+
+
+def canvas_length(denoiser: Denoiser, prompts: list[str | None], max_new_tokens: int | None) -> int:
+    """Return how many tokens a completion may have: what was asked for, or the room that the longest prompt leaves.
+
+    Raises:
+        InvalidRequest: there is no such room, or the model has no limit and nothing was asked for.
+    """
+    vocabulary, capacity = denoiser.vocabulary, denoiser.capacity
+    longest = max((len(vocabulary.encode(p)) for p in prompts if p), default=0)
+    if capacity is None:
+        if max_new_tokens is None:
+            raise InvalidRequest("This model has no canvas length of its own; give max_new_tokens.")
+        return max_new_tokens
+    room = capacity - longest
+    if room < 1:
+        raise InvalidRequest(
+            f"The prompt is too long: prompt and completion share a canvas of {capacity} tokens, and the longest "
+            f"prompt takes {longest}. Shorten it to at most {capacity - 1} tokens."
+        )
+    if max_new_tokens is not None and max_new_tokens > room:
+        raise InvalidRequest(
+            f"Prompt and completion share a canvas of {capacity} tokens; the longest prompt takes {longest} and "
+            f"max_new_tokens is {max_new_tokens}. Shorten the prompt or ask for at most {room} new tokens."
+        )
+    return room if max_new_tokens is None else max_new_tokens
 
 
 def check_rewards(compiled: Mapping[Constraint | None, Guide], particles: int, resampling: str) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from guided_dlm.denoisers import Denoiser
 from guided_dlm.errors import GuidedError, InvalidRequest, UnknownName, shorten
+from guided_dlm.samplers import commit_rule, corrector_of
 
 WEIGHTS = Path(__file__).parent / "weights"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -67,7 +70,7 @@ def load_denoiser(name: str | Path, device: str | torch.device, dtype: torch.dty
             f"dtype={dtype!r} is nothing a model computes in; give one of {', '.join(map(str, DTYPES))}."
         )
     try:
-        return TransformerDenoiser.from_pretrained(where, device=device, dtype=dtype)
+        denoiser = TransformerDenoiser.from_pretrained(where, device=device, dtype=dtype)
     except GuidedError:
         raise
     except (OSError, ValueError, SafetensorError) as error:
@@ -78,6 +81,18 @@ def load_denoiser(name: str | Path, device: str | torch.device, dtype: torch.dty
             f"{where!r} is neither shipped nor a local folder, so it was taken as a Hub id, and could not be fetched: "
             f"{reason}. {_offer(where)}"
         ) from error
+    _check_defaults(denoiser, str(Path(where) / "config.json"))
+    return denoiser
+
+
+def _check_defaults(denoiser: Denoiser, file: str) -> None:
+    """Refuse a default sampler or corrector that nobody knows, or that the model's noise has no use for."""
+    finders: dict[str, Callable[[Any, bool], Any]] = {"sampler": commit_rule, "corrector": corrector_of}
+    for key, find in finders.items():
+        try:
+            find(getattr(denoiser.sampling, key), denoiser.process.selects)
+        except GuidedError as error:
+            raise InvalidRequest(f"{file}: sampling.{key}: {error}") from error
 
 
 def _refuse_device(device: str | torch.device) -> None:

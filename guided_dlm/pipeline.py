@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from guided_dlm.arguments import (
     Constraints,
     Scale,
+    canvas_length,
     check_alone,
     check_counts,
     check_rerank,
@@ -57,6 +58,7 @@ from guided_dlm.samplers import (
     sample,
     sample_blocks,
 )
+from guided_dlm.sampling_defaults import SamplingDefaults
 from guided_dlm.trace import Trace
 
 
@@ -68,7 +70,7 @@ class _Run:
     seeds_B: Tensor
     prompts: list[str | None]
     length: int
-    steps: int
+    settings: SamplingDefaults
     rule: CommitRule
     truncation: Truncation
     observe: Callable[[Snapshot], Any] | None
@@ -135,13 +137,13 @@ class GuidedPipeline:
         *,
         num_samples: int = 1,
         max_new_tokens: int | None = None,
-        steps: int = 32,
-        sampler: str | CommitRule = "confidence",
+        steps: int | None = None,
+        sampler: str | CommitRule | None = None,
         corrector: str | Corrector | None = None,
         latent_guidance: str | LatentGuidance | None = None,
         rerank: Rerank | None = None,
         verifier: Verifier | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | Sequence[int] = 0,
@@ -163,17 +165,18 @@ class GuidedPipeline:
             constraint: one for all, or one per prompt.
             num_samples: rows per prompt.
             max_new_tokens: the completion's canvas in tokens; by default what the model has room for.
-            steps: denoising steps; with masked models at least one token is written in each.
-            sampler: a commit rule or its name.
-            corrector: hides written tokens again, and how, or its name: see `guided_dlm.samplers.correctors`.
+            steps: denoising steps; masked models write at least one token in each. By default the model's own, else 32.
+            sampler: a commit rule or its name; by default the model's own, else "confidence".
+            corrector: hides written tokens again, and how, or its name; see `guided_dlm.samplers.correctors`. By
+                default the model's own; "none" leaves that out.
             latent_guidance: for models of Gaussian noise, how the wish pulls the noisy vectors: "score", "diffusion-lm"
                 or an object of `guided_dlm.samplers.latent`. By default each step is conditioned exactly.
             rerank: several draws per step, one kept by what an autoregressive model says of the whole text.
             verifier: a causal model that reads the denoiser's drafts: texts have its law, in as few calls as the drafts
                 allow, and `steps` and `sampler` do not matter; see `guided_dlm.samplers.drafts`.
-            temperature: 0 is the mode of each step's posterior.
+            temperature: 0 is the mode of each step's posterior; by default the model's own, else 1.
             top_k: keep this many tokens per position; the rest lose 50 nats.
-            top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats.
+            top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats. By default the model's own.
             seed: one number, or one per row; a row's text depends on its own seed alone.
             particles: rows that compete for each sample, weighted and resampled; follows rewards, and corrects what a
                 step, or a block, cannot know of what comes later. `out.log_weights` estimates each log-normaliser.
@@ -197,33 +200,37 @@ class GuidedPipeline:
             Infeasible: no text satisfies the constraint in this canvas; raised before any model call.
             InvalidRequest: an argument is out of range; the message says which and what to do.
         """
+        check_counts(num_samples=num_samples, batch_size=batch_size, particles=particles)
+        said = {"steps": steps, "temperature": temperature, "sampler": sampler, "corrector": corrector, "top_p": top_p}
+        weighted, verified = particles > 1 and resampling == "systematic", verifier is not None
+        used = self.denoiser.sampling.fill(verified=verified, weighted=weighted, **said)
         blocks = said_blocks(block_length, self.denoiser.block_length)
         block_length = self.denoiser.block_length if block_length is None else block_length
         optional = {"max_new_tokens": max_new_tokens, "block_length": block_length}
-        check_counts(num_samples=num_samples, steps=steps, batch_size=batch_size, particles=particles)
-        check_counts(**{name: value for name, value in optional.items() if value is not None})
-        check_rerank(rerank, temperature, particles, blocks)
+        check_counts(steps=used.steps, **{name: value for name, value in optional.items() if value is not None})
+        check_rerank(rerank, used.temperature, particles, blocks)
         check_alone(
-            verifier, corrector=corrector, rerank=rerank, block_length=block_length, top_k=top_k, top_p=top_p,
-            particles=particles if particles > 1 else None, temperature=None if temperature else temperature,
+            verifier, corrector=used.corrector, rerank=rerank, block_length=block_length, top_k=top_k, top_p=used.top_p,
+            particles=particles if particles > 1 else None,
+            temperature=None if used.temperature else used.temperature,
         )  # fmt: skip
-        check_together(particles, resampling, return_trace, blocks, corrector is not None)
+        check_together(particles, resampling, return_trace, blocks, used.corrector is not None)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         negatives = list_negatives(prompts, negative_prompt, num_samples)
-        length = self._length([*prompts, *(negatives or ())], max_new_tokens)
+        length = canvas_length(self.denoiser, [*prompts, *(negatives or ())], max_new_tokens)
         run = _Run(
-            rule=commit_rule(sampler, self.denoiser.process.selects),
-            truncation=Truncation(temperature=temperature, top_k=top_k, top_p=top_p),
+            rule=commit_rule(used.sampler, self.denoiser.process.selects),
+            truncation=Truncation(temperature=used.temperature, top_k=top_k, top_p=used.top_p),
             guides=self._compile(wishes, length, particles, resampling),
             seeds_B=row_seeds(seed, len(wishes), self.denoiser.device),
             prompts=[p for p in prompts for _ in range(num_samples)],
             length=length,
-            steps=steps,
+            settings=used,
             observe=callback,
             trace=return_trace,
             block_length=block_length,
-            corrector=corrector_of(corrector, self.denoiser.process.selects),
+            corrector=corrector_of(used.corrector, self.denoiser.process.selects),
             latent_guidance=latent_guidance_of(
                 latent_guidance, self.denoiser.process, wished=any(wish is not None for wish in wishes)
             ),
@@ -253,7 +260,7 @@ class GuidedPipeline:
         """Run every batch; the bar counts steps of rows. Return whether Ctrl-C ended it."""
         width = run.length if run.block_length is None else run.block_length
         turns = 0 if run.corrector is None else run.corrector.turns(width)
-        steps = (run.steps + turns) * -(-run.length // width)
+        steps = (run.settings.steps + turns) * -(-run.length // width)
         with tqdm(total=len(run.guides) * steps, desc="sampling", unit="row-step", disable=not progress) as bar:
             size = max(1, batch_size // run.particles)
             for batch in batches(run.guides, size, alone=run.block_length is not None or run.verifier is not None):
@@ -270,26 +277,6 @@ class GuidedPipeline:
                     return True
                 bar.update(batch.stop * steps - bar.n)  # a canvas may be full before the last step
         return False
-
-    def _length(self, prompts: list[str | None], max_new_tokens: int | None) -> int:
-        vocabulary, capacity = self.denoiser.vocabulary, self.denoiser.capacity
-        longest = max((len(vocabulary.encode(p)) for p in prompts if p), default=0)
-        if capacity is None:
-            if max_new_tokens is None:
-                raise InvalidRequest("This model has no canvas length of its own; give max_new_tokens.")
-            return max_new_tokens
-        room = capacity - longest
-        if room < 1:
-            raise InvalidRequest(
-                f"The prompt is too long: prompt and completion share a canvas of {capacity} tokens, and the longest "
-                f"prompt takes {longest}. Shorten it to at most {capacity - 1} tokens."
-            )
-        if max_new_tokens is not None and max_new_tokens > room:
-            raise InvalidRequest(
-                f"Prompt and completion share a canvas of {capacity} tokens; the longest prompt takes {longest} and "
-                f"max_new_tokens is {max_new_tokens}. Shorten the prompt or ask for at most {room} new tokens."
-            )
-        return room if max_new_tokens is None else max_new_tokens
 
     def _run_batch(self, run: _Run, batch: slice, bar: Any) -> None:
         guides = [guide for guide in run.guides[batch] for _ in range(run.particles)]
@@ -317,7 +304,7 @@ class GuidedPipeline:
             automata=automata,
             rule=run.rule,
             randomness=Randomness(particle_seeds(run.seeds_B[batch], run.particles)),
-            steps=run.steps,
+            steps=run.settings.steps,
             truncation=run.truncation,
             diagnose=run.trace,
             corrector=run.corrector,
@@ -391,6 +378,7 @@ class GuidedPipeline:
             ],
             options=run.options[: len(rows)],
             denoiser_calls=run.calls,
+            settings=run.settings,
             trace=Trace.cat(run.traces[: len(run.tokens)]) if run.trace else None,
             context=self.context(tokens.shape[1]),
             weights=run.weights,

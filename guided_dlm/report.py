@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from guided_dlm.algebra import conjuncts
 from guided_dlm.constraint import CompileContext, Constraint
 from guided_dlm.particles import Sampled
+from guided_dlm.sampling_defaults import SamplingDefaults
 from guided_dlm.trace import Trace
 
 
@@ -33,6 +34,7 @@ class Output:
             stopped before it: then the text is the likeliest that satisfies the constraint, given what was written.
         stopped: whether the run was stopped, by its callback or by Ctrl-C, before all rows were finished.
         denoiser_calls: how many times the model ran, summed over batches.
+        settings: the steps, temperature, sampler, corrector and top-p of the run, said in the call or the model's own.
         trace: what happened at each step, if asked.
     """
 
@@ -43,6 +45,7 @@ class Output:
     log_weights: Tensor | None
     truncated: Tensor
     denoiser_calls: int
+    settings: SamplingDefaults = field(default_factory=SamplingDefaults)
     trace: Trace | None = None
     effective_size: Tensor | None = None
     stopped: bool = False
@@ -137,6 +140,7 @@ def assemble(
     truncated: list[bool],
     options: Sequence[Mapping[str, float] | None],
     denoiser_calls: int,
+    settings: SamplingDefaults,
     trace: Trace | None,
     context: CompileContext,
     weights: Sequence[Sampled] = (),
@@ -163,6 +167,7 @@ def assemble(
         else torch.ones(len(texts), dtype=torch.float64),
         truncated=torch.tensor(truncated, dtype=torch.bool),
         denoiser_calls=denoiser_calls,
+        settings=settings,
         trace=trace,
         stopped=stopped,
     )

@@ -13,6 +13,7 @@ from guided_dlm.automata import TokenAutomaton
 from guided_dlm.canvas import Canvas
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import Process
+from guided_dlm.sampling_defaults import SamplingDefaults
 from guided_dlm.vocabulary import Vocabulary
 
 
@@ -28,6 +29,7 @@ class Denoiser(ABC):
         full_support: whether every writable token always has a positive probability.
         block_length: the most positions of one call, for a model that writes blocks left to right; None for whole
             canvases. What such a model carries is as good for the block after this one, whose prompt is longer.
+        sampling: steps, temperature and other settings of calls that name none.
     """
 
     vocabulary: Vocabulary
@@ -37,6 +39,7 @@ class Denoiser(ABC):
     closed_tail: bool = False
     full_support: bool = True
     block_length: int | None = None
+    sampling: SamplingDefaults = SamplingDefaults()
 
     @property
     @abstractmethod

@@ -31,7 +31,7 @@ class SelfConditioning:
 class GaussianDenoiser(TransformerDenoiser):
     """A `LatentTransformer` with its vocabulary and its noise; what is given stands in the canvas without noise.
 
-    It steps by the exact ancestral step unless `stepping` says otherwise.
+    It steps by the exact ancestral step unless the model's sampling defaults or `stepping` say otherwise.
     """
 
     undoes = "gaussian"
@@ -41,12 +41,14 @@ class GaussianDenoiser(TransformerDenoiser):
 
     def _process(self) -> Process:
         embeddings_VD = self.model.latent_embeddings().detach()
-        return GaussianProcess(embeddings_VD=embeddings_VD, schedule=schedule(self.model.config.schedule))
+        noise = schedule(self.model.config.schedule)
+        return GaussianProcess(embeddings_VD=embeddings_VD, schedule=noise, clean=self.sampling.clean or "draw")
 
     def stepping(self, **options: Any) -> Self:
         """Return this denoiser with other steps: `clean=`, `eta=` and `solver=` of `GaussianProcess`."""
         other = copy.copy(self)
         other.process = replace(self.process, **options)
+        other.sampling = replace(self.sampling, clean=other.process.clean)
         return other
 
     @torch.inference_mode()

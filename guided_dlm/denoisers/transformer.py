@@ -16,6 +16,7 @@ from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransfo
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import MaskedProcess, Process, UniformProcess
 from guided_dlm.processes.schedules import schedule
+from guided_dlm.sampling_defaults import SamplingDefaults
 from guided_dlm.vocabulary import Vocabulary
 
 
@@ -54,6 +55,10 @@ class TransformerDenoiser(Denoiser):
                 "load the tokenizer that the model was trained with."
             )
         self.model, self.vocabulary = model.eval(), vocabulary
+        file = str(Path(model.config.name_or_path or "") / "config.json")
+        self.sampling = SamplingDefaults.read(getattr(model.config, "sampling", None), file)
+        if self.sampling.clean is not None and self.undoes != "gaussian":
+            raise InvalidRequest(f"{file}: sampling.clean is for Gaussian noise, not {self.undoes}; leave it out.")
         self.process = self._process()
         self.capacity, self.tail = model.config.max_position_embeddings, model.config.tail
         writable_V = torch.from_numpy(vocabulary.writable).to(self.device)

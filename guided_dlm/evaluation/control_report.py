@@ -38,7 +38,8 @@ LEGEND = f"""
 Means over targets, with 95 % bootstrap intervals over targets. control: the published rule. strict: whole words
 (semantic), the whole tag sequence (pos), white-space runs as well as tokens (length). second judge: the published rule
 by another tagger. constraint's own: texts that satisfy the constraint as it checks itself. refused: targets that the
-model cannot write, which count as missed. NLL: nats per token under the judge, empty texts left out; within
+model cannot write, which count as missed. spans: the judge's tree has the span. tree: bracketing F1, strict: the very
+tree. NLL: nats per token under the judge, empty texts left out; within
 {NLL_MARGIN} of the larger of unguided and people, or of the one that is known. distinct: texts of one target and seed
 that differ; at least {100 * DISTINCT_SHARE:.0f} % of unguided.
 """
@@ -70,7 +71,10 @@ def conditions(run: ControlRun, tasks: Sequence[str]) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "spacy": version("spacy"),
     }
-    if any(aspect.tags for task in find_tasks(run.suite, tasks) for aspect in task.aspects):
+    judges = {aspect.judges for task in find_tasks(run.suite, tasks) for aspect in task.aspects}
+    if "trees" in judges:
+        found["parser"] = "grammar of NLTK's treebank sample over NLTK's tags"
+    if "tags" in judges:
         meta = spacy_tagger().meta
         found["tagger"] = f"{meta['lang']}_{meta['name']} {meta['version']}"
         missing = f"{UNKNOWN} (no NLTK data {NLTK_NAME})"

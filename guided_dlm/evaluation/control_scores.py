@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.evaluation.bracketing import cut_or_padded, parse
 from guided_dlm.evaluation.tagging import nltk_tags, spacy_tags, tokenize
+from guided_dlm.parsing.spans import Span, bracket_f1, read_tree, spans_of
 
 MARKS = frozenset({"START", "END", "PAD"})
 
@@ -74,6 +76,31 @@ def pos_scores(texts: Sequence[Reading], tags: Sequence[str]) -> Scores:
         strict=[float(found == list(tags)) for found in first],
         second=None if second is None else [tag_share(found, tags) for found in second],
     )
+
+
+def span_scores(texts: Sequence[Reading], span: Span) -> Scores:
+    """The judge's tree has the span, with its whole chain of labels; no stricter rule is needed.
+
+    Raises:
+        InvalidRequest: the judge's data are not installed.
+    """
+    found = [float(bool(text.tokens) and span in spans_of(parse(text.tokens))) for text in texts]
+    return Scores(published=found, strict=found)
+
+
+def tree_scores(texts: Sequence[Reading], tree: str) -> Scores:
+    """Published: labelled bracketing F1 of the text, cut or padded with "." to the tree's leaves.
+
+    Stricter: the text as it is has exactly the target's constituents.
+
+    Raises:
+        InvalidRequest: the judge's data are not installed.
+    """
+    target = read_tree(tree)
+    gold, length = spans_of(target), len(target.leaves())
+    published = [bracket_f1(spans_of(parse(cut_or_padded(text.tokens, length))), gold) for text in texts]
+    strict = [float(bool(text.tokens) and spans_of(parse(text.tokens)) == gold) for text in texts]
+    return Scores(published=published, strict=strict)
 
 
 def tag_share(found: Sequence[str], target: Sequence[str]) -> float:

@@ -1,129 +1,33 @@
-"""The tasks of the control benchmark: which file of targets each reads, what it asks for, and how it scores that.
+"""The tasks of the control benchmark: which file of targets each reads, and what it asks for.
 
-A new task is an `Aspect`, which reads its value from a line of the file, names the constraint and scores texts, and a
-`Task` in `SUITES` that says which file and which aspects. Aspects of one task are asked for at once and scored apart.
+A new task is an `Aspect` of `control_aspects`, and a `Task` in `SUITES` that says which file and which aspects. Aspects
+of one task are asked for at once and scored apart.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 from guided_dlm.constraint import Constraint
 from guided_dlm.errors import InvalidRequest, UnknownName
-from guided_dlm.evaluation.control_scores import Reading, Scores, length_scores, pos_scores, semantic_scores
-from guided_dlm.evaluation.tagging import spacy_tagger
+from guided_dlm.evaluation.control_aspects import (
+    Aspect,
+    MentionedSlot,
+    PartsOfSpeech,
+    Semantic,
+    Spans,
+    TokenCount,
+    TreeShape,
+    is_word,
+)
 
-TOKEN = r"(?:\w+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, rare contractions aside ("cant", "30lb")
-
-
-class Aspect(ABC):
-    """One thing that a target asks for; `tags` says whether taggers judge it."""
-
-    name: ClassVar[str]
-    tags: ClassVar[bool] = False
-
-    @abstractmethod
-    def read(self, record: Any) -> Any:
-        """Return the value that a line of the file asks for; hashable, and sortable in a task of merged lines."""
-
-    @abstractmethod
-    def config(self, value: Any) -> dict[str, Any]:
-        """Return the constraint that asks for the value, as plain JSON."""
-
-    @abstractmethod
-    def scores(self, texts: Sequence[Reading], value: Any) -> Scores:
-        """Score each text."""
-
-    def label(self, value: Any) -> str:
-        """Return the value as tables show it."""
-        return str(value)
-
-    def prepare(self) -> None:
-        """Raise before anything is sampled what scoring would raise after it: that no tagger is installed."""
-        if self.tags:
-            spacy_tagger()
-
-
-class Semantic(Aspect):
-    """A value of a slot, such as "The Vaults" of ["name", ":", "The", "Vaults"]."""
-
-    name = "semantic"
-
-    def read(self, record: Any) -> str:
-        """Return the tokens after the first ":", joined."""
-        tokens = record["attr"] if isinstance(record, Mapping) else record
-        return " ".join(tokens[tokens.index(":") + 1 :])
-
-    def config(self, value: str) -> dict[str, Any]:
-        """Ask for the value as whole words."""
-        return {"constraint": "words", "include": [value]}
-
-    def scores(self, texts: Sequence[Reading], value: str) -> Scores:
-        """See `semantic_scores`."""
-        return semantic_scores(texts, value)
-
-
-class PartsOfSpeech(Aspect):
-    """The universal tags of all tokens, without START, END and the newline token before END."""
-
-    name = "pos"
-    tags = True
-
-    def __init__(self, tolerance: float = 0.0) -> None:
-        """Take the weight of a tag that a word does not bear: above 0 where another aspect may clash with some."""
-        self.tolerance = tolerance
-
-    def read(self, record: Any) -> tuple[str, ...]:
-        """Return the tags of the words."""
-        return tuple(tag for word, tag in zip(record["words_"], record["pos"], strict=True) if is_word(word))
-
-    def config(self, value: tuple[str, ...]) -> dict[str, Any]:
-        """Ask for this sequence, of words that seldom bear another tag."""
-        wish = {"constraint": "part_of_speech", "pattern": list(value), "strength": 3.0}
-        return wish | {"tolerance": self.tolerance} if self.tolerance else wish
-
-    def scores(self, texts: Sequence[Reading], value: tuple[str, ...]) -> Scores:
-        """See `pos_scores`."""
-        return pos_scores(texts, value)
-
-    def label(self, value: tuple[str, ...]) -> str:
-        """Return the tags, a space between them."""
-        return " ".join(value)
-
-
-class TokenCount(Aspect):
-    """The number of tokens of the line's own words."""
-
-    name = "length"
-
-    def read(self, record: Any) -> int:
-        """Count the words, without START, END and the newline token."""
-        return sum(map(is_word, record["words_"]))
-
-    def config(self, value: int) -> dict[str, Any]:
-        """Ask for so many words and marks between single spaces.
-
-        A count of the model's tokens would not do: some are split again, and some words are spelled in several.
-        """
-        return {"constraint": "regex", "pattern": f"{TOKEN}(?: {TOKEN}){{{value - 1}}}"}
-
-    def scores(self, texts: Sequence[Reading], value: int) -> Scores:
-        """See `length_scores`."""
-        return length_scores(texts, value)
-
-    def label(self, value: int) -> str:
-        """Return it with its unit."""
-        return f"{value} tokens"
-
-
-def is_word(token: str) -> bool:
-    """Whether a token of `words_` is text: not START, END or a newline."""
-    return token not in ("START", "END") and not token.isspace()
+T = TypeVar("T")
+VALIDATION = "e2e/valid.jsonl.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +44,8 @@ class Task:
     """One row of the published table, or several where aspects are combined.
 
     `published` has Diffusion-LM's control in percent, by aspect. With `merged`, lines that ask for equal values are one
-    target, and targets come in the order of their values.
+    target, and targets come in the order of their values. From a file of other lines than targets,
+    which may stand beside the folder, `drawn` lines are taken, evenly spread over those that fit.
     """
 
     name: str
@@ -148,6 +53,7 @@ class Task:
     aspects: tuple[Aspect, ...]
     published: Mapping[str, float] = field(default_factory=dict)
     merged: bool = False
+    drawn: int | None = None
 
     def targets(self, folder: str | Path, most: int | None = None) -> list[Target]:
         """Read the targets, or at most so many of them, evenly spread from the first to the last.
@@ -157,12 +63,18 @@ class Task:
         """
         if most is not None and most < 1:
             raise InvalidRequest(f"targets={most}: give 1 or more, or leave it out for all.")
-        found = [self._target(record, where) for record, where in read_lines(Path(folder) / self.file)]
-        if self.merged:
-            found = _merge(found)
-        if most is None or most >= len(found):
-            return found
-        return [found[index * (len(found) - 1) // max(1, most - 1)] for index in range(most)]
+        if self.drawn is not None:
+            return [self._target(*line) for line in _spread(self._drawn(Path(folder)), most)]
+        found = [self._target(*line) for line in read_lines(Path(folder) / self.file)]
+        return _spread(_merge(found) if self.merged else found, most)
+
+    def _drawn(self, folder: Path) -> list[tuple[Any, str]]:
+        beside = folder.parent / self.file
+        lines = read_lines(beside if beside.is_file() else folder / self.file)
+        try:
+            return _spread([line for line in lines if all(aspect.fits(line[0]) for aspect in self.aspects)], self.drawn)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidRequest(f"{beside} has lines that the task {self.name!r} cannot read: {error!r}.") from error
 
     def constraint(self, target: Target) -> Constraint:
         """Return the conjunction of the aspects' constraints.
@@ -176,7 +88,7 @@ class Task:
     def _target(self, record: Any, where: str) -> Target:
         try:
             values = {aspect.name: aspect.read(record) for aspect in self.aspects}
-            words = record["words_"] if isinstance(record, Mapping) else []
+            words = _words(record)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(f"{where} is no target of the task {self.name!r}: {error!r}.") from error
         if not all(values.values()):
@@ -184,6 +96,20 @@ class Task:
         human = " ".join(filter(is_word, words))
         label = ", ".join(aspect.label(values[aspect.name]) for aspect in self.aspects)
         return Target(values=values, label=label, human=(human,) if human else ())
+
+
+def _words(record: Any) -> list[str]:
+    """Return the words of the text that people wrote, none where there is no such text."""
+    if not isinstance(record, Mapping):
+        return []
+    return str(record["text"]).split() if "text" in record else list(record["words_"])
+
+
+def _spread(items: list[T], most: int | None) -> list[T]:
+    """Return so many items, evenly spread from the first to the last; None for all."""
+    if most is None or most >= len(items):
+        return items
+    return [items[index * (len(items) - 1) // max(1, most - 1)] for index in range(most)]
 
 
 def _merge(targets: list[Target]) -> list[Target]:
@@ -206,7 +132,8 @@ def read_lines(path: Path) -> list[tuple[Any, str]]:
     if not path.is_file():
         raise InvalidRequest(f"There are no targets in {str(path)!r}; give the folder that has this file as --data.")
     found = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
     for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
         try:
             found.append((json.loads(line), f"{path}, line {number}"))
@@ -226,6 +153,15 @@ E2E = (
         file="target_compose_pos_attr.jsonl",
         aspects=(Semantic(), PartsOfSpeech(tolerance=1e-4)),
         published={"semantic": 63.7, "pos": 69.1},
+    ),
+    Task(name="spans", file="target_spans.jsonl", aspects=(Spans(),), published={"spans": 93.8}),
+    Task(name="tree", file=VALIDATION, drawn=100, aspects=(TreeShape(),), published={"tree": 86.0}),
+    Task(
+        name="semantic+tree",
+        file=VALIDATION,
+        drawn=100,
+        aspects=(MentionedSlot(), TreeShape(tolerance=1e-4)),
+        published={"semantic": 69.8, "tree": 74.8},
     ),
 )
 SUITES: Mapping[str, tuple[Task, ...]] = {"e2e": E2E}

@@ -57,14 +57,14 @@ class CardRequest:
     """What to measure: `samples` texts of a model, and with which files; what needs a file that is None is left out.
 
     `validation` and `training` are files of texts, for a model with a `schema.json` of {"text", "record"} lines;
-    `judge` is a folder with an autoregressive model.
+    `judge` is a folder with an autoregressive model. Steps, sampler and temperature are the model's own by default.
     """
 
     model: str
     samples: int = 256
-    steps: int = 32
-    sampler: str = "confidence"
-    temperature: float = 1.0
+    steps: int | None = None
+    sampler: str | None = None
+    temperature: float | None = None
     seed: int = 0
     batch_size: int = 64
     judge: str | None = None
@@ -158,10 +158,12 @@ def evaluate_model(
     _prepare(out, plot)
     judge = None if request.judge is None else Judge(request.judge)
     pipeline = GuidedPipeline.from_pretrained(request.model, device=request.device)
+    said = {name: getattr(request, name) for name in ("steps", "sampler", "temperature")}
+    used = asdict(pipeline.denoiser.sampling.fill(**said))
     schema = _read_schema(request)
     files = {HELD_OUT: request.validation, TRAINING: request.training}
     corpora = {column: _read(file, column, schema) for column, file in files.items() if file is not None}
-    card = Card(settings={**asdict(request), "torch": torch.__version__}, left_out=_missing(request, schema))
+    card = Card(settings={**asdict(request), **used, "torch": torch.__version__}, left_out=_missing(request, schema))
     chosen = _choose(card, pipeline, request, corpora)
     prompts = [None] * request.samples if schema is None else [_as_prompt(item.record) for item in chosen[HELD_OUT]]
     sampled = _write(pipeline, request, prompts, progress)

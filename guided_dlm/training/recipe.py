@@ -29,6 +29,7 @@ from guided_dlm.vocabulary import Vocabulary
 Corpus = list[str] | list[Pair]
 DEFAULT_SCHEDULES = {"gaussian": "sqrt", "simplex": "cosine_squared", "uniform": "linear"}
 TIME_FEATURES = 64
+_NOT_INHERITED = ("model_type", "architectures", "sampling")  # sampling defaults were chosen for the start
 BLOCK_LENGTH = 8
 
 
@@ -151,7 +152,7 @@ def make_model(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int])
     sizes = _fresh_sizes(recipe, tokenizer)
     if recipe.start:
         started, _ = DiffusionTransformerConfig.get_config_dict(recipe.start)
-        sizes = {name: value for name, value in started.items() if name not in ("model_type", "architectures")}
+        sizes = {name: value for name, value in started.items() if name not in _NOT_INHERITED}
     sizes |= {"max_position_embeddings": recipe.canvas, "dropout": recipe.dropout}
     sizes |= {"causal": recipe.objective == "autoregressive", "never_written_ids": never_written}
     sizes |= _noise(recipe, tokenizer, never_written)

@@ -14,7 +14,8 @@ from tiny import tiny_pipeline
 
 from constraints import Length, PartOfSpeech, Words
 from constraints.tag_lexicon import TagLexicon
-from constraints.tag_pattern import TAGS, letter_of, letters, pattern_text, read_pattern
+from constraints.tag_pattern import letters, pattern_text, read_pattern
+from constraints.tag_sets import PENN, UNIVERSAL
 from constraints.tag_training import treebank
 from guided_dlm import CompileContext, Constraint
 from guided_dlm.errors import Infeasible, InvalidRequest
@@ -58,7 +59,7 @@ def holds(text: str, pattern: str, certainty: float) -> bool:
     for words in splits(text):
         choices = [[t for t, n in WORDS[w].items() if n / sum(WORDS[w].values()) >= certainty] for w in words]
         for tags in itertools.product(*choices):
-            if re.fullmatch(letters(read_pattern(pattern)), "".join(map(letter_of, tags))):
+            if re.fullmatch(letters(read_pattern(pattern)), "".join(map(UNIVERSAL.letter, tags))):
                 return True
     return False
 
@@ -213,7 +214,7 @@ def test_a_tagger_that_is_not_installed_names_the_command() -> None:
 
 
 def test_a_tagger_can_be_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("constraints.syntax.spacy_tags", lambda name, text: ["DET", "NOUN"])
+    monkeypatch.setattr("constraints.syntax.spacy_tags", lambda name, text, tags: ["DET", "NOUN"])
     assert PartOfSpeech("DET NOUN", tagger="any").check("the kid") == 1.0
     assert PartOfSpeech("DET VERB", tagger="any").check("the kid") == 0.0
     out = tiny_pipeline()(constraint=PartOfSpeech("DET NOUN", tagger="any"), num_samples=2, steps=4)
@@ -224,15 +225,18 @@ def test_the_shipped_lexicon_knows_its_tags() -> None:
     words = PartOfSpeech(".*").words
     assert len(words.counts) > 2000
     assert max(words.probabilities("the"), key=words.probabilities("the").__getitem__) == "DET"
-    assert {tag for tags in words.counts.values() for tag in tags} <= set(TAGS)
+    assert {tag for tags in words.counts.values() for tag in tags} <= set(UNIVERSAL.tags)
 
 
 def test_a_treebank_is_read_without_its_ranges(tmp_path: Path) -> None:
-    rows = ["# text = don't", "1-2\tdon't\t_\t_", "1\tdo\tdo\tAUX", "2\tn't\tnot\tPART", "", "1\tGo\tgo\tVERB", ""]
+    rows = ["# text = don't", "1-2\tdon't\t_\t_\t_", "1\tdo\tdo\tAUX\tVBP", "2\tn't\tnot\tPART\tRB", ""]
+    rows += ["1\tGo\tgo\tVERB\tVB", "2\t-\t-\tPUNCT\tHYPH", "3\t:(\t:(\t_\tNOPE", ""]
     with gzip.open(tmp_path / "a.conllu.gz", "wt") as file:
         file.write("\n".join(rows))
-    found = [sentence for sentence in treebank(str(tmp_path / "a.conllu.gz")) if sentence]
-    assert found == [[("do", "AUX"), ("n't", "PART")], [("Go", "VERB")]]
+    found = [sentence for sentence in treebank(str(tmp_path / "a.conllu.gz"), UNIVERSAL) if sentence]
+    assert found == [[("do", "AUX"), ("n't", "PART")], [("Go", "VERB"), ("-", "PUNCT")]]
+    penn = [sentence for sentence in treebank(str(tmp_path / "a.conllu.gz"), PENN) if sentence]
+    assert penn == [[("do", "VBP"), ("n't", "RB")], [("Go", "VB"), ("-", ":")]]
 
 
 def test_a_model_of_word_pieces_is_held_to_the_texts_themselves(path: str) -> None:

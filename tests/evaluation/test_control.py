@@ -15,20 +15,12 @@ from constraints import Length, Words
 from guided_dlm.algebra import All
 from guided_dlm.cli import main
 from guided_dlm.errors import GuidedError, InvalidRequest, UnknownConstraint, UnknownName
-from guided_dlm.evaluation import control_scores, control_tasks, tagging
+from guided_dlm.evaluation import control_aspects, control_scores, tagging
 from guided_dlm.evaluation.control import ControlRun, evaluate_control
+from guided_dlm.evaluation.control_aspects import TOKEN, PartsOfSpeech, Semantic, TokenCount
 from guided_dlm.evaluation.control_results import Mean, Measured, Results, Row, task_rows
 from guided_dlm.evaluation.control_scores import bootstrap, length_scores, pos_scores, read_text, semantic_scores
-from guided_dlm.evaluation.control_tasks import (
-    E2E,
-    TOKEN,
-    PartsOfSpeech,
-    Semantic,
-    Target,
-    Task,
-    TokenCount,
-    find_tasks,
-)
+from guided_dlm.evaluation.control_tasks import E2E, Target, Task, find_tasks
 from guided_dlm.evaluation.control_texts import Written
 from guided_dlm.evaluation.fluency import diversity
 
@@ -166,7 +158,7 @@ def test_the_interval_of_constants_is_the_constant_and_that_of_a_coin_is_its_own
 
 
 def test_targets_are_read_merged_and_spread_evenly(data: Path, tmp_path: Path) -> None:
-    length, semantic, pos, _ = E2E
+    length, semantic, pos = E2E[:3]
     assert [target.values for target in length.targets(data)] == [{"length": 5}, {"length": 6}]
     assert length.targets(data)[0].human == ("Is the food cheap ?", "The Vaults is a pub")
     assert [target.values["semantic"] for target in semantic.targets(data)] == ["The Mill", "pub", "£ 20 - 25"]
@@ -272,7 +264,7 @@ def test_distinct_outputs_pass_at_nine_tenths_of_unguided() -> None:
 def test_texts_of_another_system_are_scored_from_files(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_tasks, "spacy_tagger", lambda: None)
+    monkeypatch.setattr(control_aspects, "spacy_tagger", lambda: None)
     texts, out = tmp_path / "texts", tmp_path / "out"
     write_lines(texts / "length.txt", ["The Mill is a pub", "The Mill is", "START The Mill is a pub . END PAD", ""])
     write_lines(texts / "semantic.txt", ["The Mill is a pub", "The Mills", "a pub", "a", "It is £20-25", "£ 20"])
@@ -297,7 +289,7 @@ def test_texts_of_another_system_are_scored_from_files(
 @pytest.mark.usefixtures("tagged")
 def test_tags_of_texts_from_files(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guided_dlm.evaluation.control.conditions", lambda run, tasks: {})
-    monkeypatch.setattr(control_tasks, "spacy_tagger", lambda: None)
+    monkeypatch.setattr(control_aspects, "spacy_tagger", lambda: None)
     lines = ["The Mill is a pub .", "x", "The Mill is a pub"]
     write_lines(tmp_path / "pos.txt", lines)
     out = tmp_path / "out"

@@ -14,7 +14,8 @@ from tiny import tiny_pipeline
 
 from constraints import Length, PartOfSpeech, Regex, Reward, Words
 from constraints.tag_lexicon import TagLexicon
-from constraints.tag_pattern import letter_of, letters, read_pattern
+from constraints.tag_pattern import letters, read_pattern
+from constraints.tag_sets import UNIVERSAL
 from guided_dlm import GuidedPipeline, Vocabulary
 from guided_dlm.automata import TokenAutomaton
 from guided_dlm.errors import InvalidRequest
@@ -88,7 +89,9 @@ def test_words_with_several_readings_have_the_law_of_the_sum_over_them(
         words = SPACED.decode(row).split()
         choices = itertools.product(*(LEXICON[word].items() for word in words))
         matching = (
-            c for c in choices if re.fullmatch(letters(read_pattern(pattern)), "".join(letter_of(t) for t, _ in c))
+            c
+            for c in choices
+            if re.fullmatch(letters(read_pattern(pattern)), "".join(UNIVERSAL.letter(t) for t, _ in c))
         )
         weights.append(form.accepts(row) * sum(math.prod(count / 10 for _, count in choice) for choice in matching))
     weight_N = JOINT.flatten() / JOINT.sum() * torch.tensor(weights).double()

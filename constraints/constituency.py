@@ -1,0 +1,258 @@
+"""`SyntaxSpan` and `SyntaxTree`: constituents, through the sequences of tags that they are made of."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, tensor
+
+from constraints.constituents import constituents
+from constraints.span_lexicon import BEGIN, END, span_lexicon
+from constraints.syntax import PartOfSpeech
+from constraints.tag_pattern import quoted
+from constraints.tag_sets import PENN
+from constraints.taggers import spacy_parser
+from guided_dlm.automata import ByteAutomaton
+from guided_dlm.constraint import CompileContext, Guide, RegularConstraint
+from guided_dlm.errors import Infeasible, InvalidRequest, within
+from guided_dlm.parsing import Span, bracket_f1, read_tree, spans_of
+from guided_dlm.parsing.spans import JOIN, is_preterminal
+from guided_dlm.registry import register
+
+if TYPE_CHECKING:
+    from nltk.tree import Tree
+
+ANY = "*"
+_WIDEST = 8  # words that a phrase left open may have
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Constituency(RegularConstraint):
+    """What both share: a pattern of Penn tags that holds, and a parser that may rank what it leaves open.
+
+    The tags are guaranteed against `lexicon` as those of `PartOfSpeech` are, whose fields `certainty`, `strength` and
+    `tolerance` these are; that a parser brackets them so is likely, and no more. With `parser`, the name of a spaCy
+    pipeline, and `particles=`, texts are weighed by exp(weight * score) of its constituents, and `check` returns that
+    score.
+    """
+
+    lexicon: str = "english"
+    certainty: float = 0.5
+    strength: float = 1.0
+    tolerance: float = 0.0
+    parser: str | None = None
+    weight: float = 10.0
+
+    called: ClassVar[str]
+
+    @property
+    def hard(self) -> bool:  # type: ignore[override]
+        """Whether this is a guarantee: with tolerance, or by a parser, it is none."""
+        return self.parser is None and self.tolerance == 0
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("lexicon", "certainty", "strength", "tolerance")}
+
+    @property
+    def tags(self) -> PartOfSpeech:
+        """The pattern of tags that the words have to bear.
+
+        Raises:
+            Infeasible: no such constituent was ever counted.
+        """
+        return _part_of_speech(self)
+
+    @property
+    @abstractmethod
+    def fewest(self) -> int:
+        """How many words a text has at least."""
+
+    @abstractmethod
+    def pattern(self) -> str:
+        """Return the pattern, as `PartOfSpeech` reads it."""
+
+    @abstractmethod
+    def score(self, found: Sequence[Span]) -> float:
+        """Return how well constituents are those that are asked for, 0 to 1."""
+
+    def _check_options(self) -> None:
+        with within(self.called):
+            PartOfSpeech(".", tagset="penn", **self._options())
+        if not isinstance(self.weight, int | float) or not 0.0 < self.weight < float("inf"):
+            raise InvalidRequest(f"{self.called}: weight={self.weight!r} must be a positive number of nats.")
+        if self.parser is not None:
+            spacy_parser(self.parser)
+
+    def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
+        """Say whether some tagging by the lexicon matches; or score the parser's constituents, 0 to 1."""
+        if self.parser is None:
+            return self.tags.check(text)
+        return self.score(parsed_spans(self.parser, text))
+
+    def to_automaton(self) -> ByteAutomaton:
+        """Return the automaton of the texts that some tagging admits."""
+        return self.tags.to_automaton()
+
+    def compile(self, context: CompileContext) -> Guide:
+        """Compile the tags; with a parser, its scores are a reward.
+
+        Raises:
+            Infeasible: the canvas has no room for the words, or no words of this vocabulary can bear such tags.
+        """
+        if self.fewest > context.length:
+            raise Infeasible(f"{self!r} speaks of {self.fewest} words, and the canvas has {context.length} tokens.")
+        tags = self.tags
+        try:
+            guide = tags.compile(context)
+        except Infeasible as error:
+            raise Infeasible(
+                f"{self!r}: no words of this vocabulary that lexicon {self.lexicon!r} knows can bear such "
+                "tags; lower certainty, or give a lexicon counted on text like the model's."
+            ) from error
+        return guide if self.parser is None else Guide(automaton=guide.automaton, reward=self._reward)
+
+    def _reward(self, texts: list[str], tokens_BL: Tensor) -> Tensor:
+        assert self.parser is not None
+        scores = [self.weight * self.score(parsed_spans(self.parser, text)) for text in texts]
+        return tensor(scores, device=tokens_BL.device)
+
+    def notes(self, context: CompileContext) -> Mapping[str, Any]:
+        """Say what holds and what is only likely."""
+        return {**self.tags.notes(context), "bracketing": "best effort"}
+
+
+@register("syntax_span")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SyntaxSpan(_Constituency):
+    """Words `start` to `end`, counted from 0 and the last included, are one constituent with this label.
+
+    A chain of labels over the same words is joined by "::", the outermost first. The words and their two neighbours
+    bear one of the tag sequences that were such a constituent in `sureness` of their occurrences in the text that
+    `counted` was counted on (restaurant descriptions, by default); the rest of the text is free.
+    """
+
+    called: ClassVar[str] = "SyntaxSpan"
+
+    start: int = field(kw_only=False)
+    end: int = field(kw_only=False)
+    label: str = field(kw_only=False)
+    sureness: float = 0.95
+    counted: str = "english"
+
+    def __post_init__(self) -> None:
+        """Refuse spans that cannot be, and labels and numbers that do not exist."""
+        for name in ("start", "end"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise InvalidRequest(f"SyntaxSpan: {name}={getattr(self, name)!r} is a word's place, counted from 0.")
+        if self.end < self.start:
+            raise InvalidRequest(f"SyntaxSpan: it ends at word {self.end}, before its start at word {self.start}.")
+        if not isinstance(self.sureness, int | float) or not 0.0 <= self.sureness <= 1.0:
+            raise InvalidRequest(f"SyntaxSpan: sureness={self.sureness!r} is a share; give 0 to 1.")
+        with within("SyntaxSpan"):
+            known = span_lexicon(self.counted).labels()
+            for label in str(self.label).split(JOIN):
+                if label not in known:
+                    raise InvalidRequest(f"There is no label {label!r}; there is {', '.join(known)}.")
+        self._check_options()
+
+    def pattern(self) -> str:
+        """Return the tag sequences, with neighbours, at their place in the text."""
+        width, labels = self.end - self.start + 1, self.label.split(JOIN)
+        counts = span_lexicon(self.counted)
+        found = [counts.surest(label, width, self.sureness) for label in labels]
+        common = [window for window in found[0] if all(window in other for other in found[1:])]
+        options = [self._placed(window) for window in common if (window[0] == BEGIN) == (self.start == 0)]
+        if not options:
+            raise Infeasible(
+                f"No sequence of {width} tags {'at the start of a text ' if not self.start else ''}was "
+                f"{self.label} in {self.sureness:.0%} of the text that {self.counted!r} was counted on; lower it. It "
+                f"has seen {labels[0]} of {', '.join(map(str, counts.widths(labels[0])))} words."
+            )
+        before = f".{{{self.start - 1}}} " if self.start > 1 else ""
+        return f"{before}({' | '.join(options)})"
+
+    def _placed(self, window: tuple[str, ...]) -> str:
+        tags = [tag for tag in window if tag not in (BEGIN, END)]
+        return " ".join([*map(quoted, tags), *([] if window[-1] == END else [".*"])])
+
+    @property
+    def fewest(self) -> int:
+        """The words up to the span's last."""
+        return self.end + 1
+
+    def score(self, found: Sequence[Span]) -> float:
+        """Return 1 where each label of the chain is there."""
+        return float(all((self.start, self.end, label) in found for label in self.label.split(JOIN)))
+
+
+@register("syntax_tree")
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SyntaxTree(_Constituency):
+    """The text has this tree, in the brackets of the Penn Treebank: "(S (NP (DT *) (NN *)) (VP (VBZ *)) (. *))".
+
+    Its parts of speech hold, one word for each; words in the brackets are an example. A phrase "(NP *)" is left open:
+    any tag sequence of up to eight words that was such a phrase in the text that `counted` was counted on.
+    """
+
+    called: ClassVar[str] = "SyntaxTree"
+
+    tree: str = field(kw_only=False)
+    counted: str = "english"
+
+    def __post_init__(self) -> None:
+        """Refuse brackets that do not match, and tags and labels that do not exist."""
+        with within("SyntaxTree"):
+            if not isinstance(self.tree, str):
+                raise InvalidRequest(f"{self.tree!r} is no text; write brackets like '(S (NP (NN *)) (VP (VBZ *)))'.")
+            for node in read_tree(self.tree).subtrees(is_preterminal):
+                if node.label() not in PENN.number and node[0] == ANY:
+                    _phrases(node.label(), self.counted)
+                elif node.label() not in PENN.number:
+                    PENN.known(node.label())
+        self._check_options()
+
+    def pattern(self) -> str:
+        """Return the tags of the leaves."""
+        return " ".join(map(self._leaf, read_tree(self.tree).subtrees(is_preterminal)))
+
+    def _leaf(self, node: Tree) -> str:
+        label = node.label()
+        return quoted(label) if label in PENN.number else f"({' | '.join(_phrases(label, self.counted))})"
+
+    @property
+    def fewest(self) -> int:
+        """One word for each leaf."""
+        return len(read_tree(self.tree).leaves())
+
+    def score(self, found: Sequence[Span]) -> float:
+        """Return labelled bracketing F1, every label of a chain for itself."""
+        gold = [
+            (first, last, one) for first, last, label in spans_of(read_tree(self.tree)) for one in label.split(JOIN)
+        ]
+        return bracket_f1(list(found), gold)
+
+
+@lru_cache(maxsize=256)
+def _part_of_speech(wish: _Constituency) -> PartOfSpeech:
+    with within(wish.called):
+        return PartOfSpeech(wish.pattern(), tagset="penn", **wish._options())
+
+
+@lru_cache(maxsize=64)
+def _phrases(label: str, counted: str) -> list[str]:
+    """Return the tag sequences of a phrase, whatever its neighbours."""
+    counts = span_lexicon(counted)
+    widths = [width for width in counts.widths(label) if width <= _WIDEST]
+    if not widths:
+        raise InvalidRequest(f"There is no tag or phrase {label!r}; phrases are {', '.join(counts.labels())}.")
+    found = dict.fromkeys(window[1:-1] for width in widths for window in counts.surest(label, width, 0.5))
+    return [" ".join(map(quoted, tags)) for tags in found]
+
+
+def parsed_spans(parser: str, text: str) -> list[Span]:
+    """Return the constituents by a spaCy pipeline, single labels."""
+    return sorted(constituents(spacy_parser(parser)(text)))

@@ -1,0 +1,279 @@
+"""SyntaxSpan, SyntaxTree, Chunk and Dependency: what holds in every text, what is only likely, and refusals."""
+
+import gzip
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nltk.tree import Tree
+
+from constraints import Chunk, Dependency, Length, SyntaxSpan, SyntaxTree, Words
+from constraints.chunk import chunk_pattern
+from constraints.constituents import constituents
+from constraints.span_lexicon import BEGIN, END, SpanLexicon, span_lexicon
+from constraints.tag_lexicon import TagLexicon, lexicon
+from constraints.tag_sets import PENN, UNIVERSAL, tag_set
+from guided_dlm import CompileContext, Constraint, GuidedPipeline
+from guided_dlm.errors import Infeasible, InvalidRequest
+from guided_dlm.testing import byte_vocabulary, check_constraint
+
+SENTENCES = [
+    (["DT", "NN", "VBZ", "JJ", "."], {(0, 1, "NP"), (2, 3, "VP"), (0, 4, "S"), (3, 3, "ADJP")}),
+    (["DT", "NN", "VBZ", "DT", "NN"], {(0, 1, "NP"), (2, 4, "VP"), (3, 4, "NP"), (0, 4, "S")}),
+    (["DT", "NN", "VBZ", "DT", "NN", "NN"], {(0, 1, "NP"), (3, 5, "NP"), (2, 5, "VP"), (0, 5, "S")}),
+]
+WORDS = {
+    "the": {"DT": 9}, "kid": {"NN": 6, "VB": 1}, "fast": {"JJ": 2, "RB": 2}, "runs": {"VBZ": 8, "NNS": 2},
+    ".": {".": 5}, ",": {",": 5},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("spans") / "spans.tsv.gz"
+    SpanLexicon.count(SENTENCES, most=9).write(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("tags") / "penn.tsv"
+    TagLexicon(WORDS).write(path)
+    return str(path)
+
+
+def test_windows_are_counted_with_their_neighbours_and_survive_the_file(counted: str) -> None:
+    lexicon = span_lexicon(counted)
+    assert lexicon.windows == SpanLexicon.count(SENTENCES, most=9).windows
+    found = lexicon.windows["NP", 2]
+    assert found[BEGIN, "DT", "NN", "VBZ"] == (3, 3)
+    assert found["VBZ", "DT", "NN", END] == (1, 1)
+    assert lexicon.widths("NP") == [2, 3] and lexicon.labels() == ["ADJP", "NP", "S", "VP"]
+    assert ("VBZ", "DT", "NN", "NN") not in found
+    both = SpanLexicon.count([*SENTENCES, (["DT", "NN", "VBZ"], set())], most=1)
+    assert both.windows["NP", 2] == {(BEGIN, "DT", "NN", "VBZ"): (3, 4)}
+    assert both.surest("NP", 2, 0.8) == [] and len(both.surest("NP", 2, 0.75)) == 1
+
+
+def test_a_span_is_written_as_a_pattern_of_tags_at_its_place(counted: str, words: str) -> None:
+    span = SyntaxSpan(3, 4, "NP", counted=counted, lexicon=words)
+    assert span.pattern() == ".{2} (VBZ DT NN)"
+    first = SyntaxSpan(0, 1, "NP", counted=counted, lexicon=words)
+    assert first.pattern() == "(DT NN VBZ .*)"
+    assert first.check("the kid runs fast") and not first.check("fast runs") and not first.check("the kid")
+    assert SyntaxSpan(2, 3, "VP", counted=counted, lexicon=words).check("the kid runs fast.")
+
+
+def test_chains_need_every_label(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "s.tsv.gz"
+    SpanLexicon.count([(["NN", "VBZ"], {(1, 1, "S"), (1, 1, "VP")}), (["DT", "VBZ"], {(1, 1, "VP")})], 9).write(path)
+    assert SyntaxSpan(1, 1, "S::VP", counted=str(path), lexicon=words).pattern() == "(NN VBZ)"
+    assert SyntaxSpan(1, 1, "VP", counted=str(path), lexicon=words).pattern() == "(NN VBZ | DT VBZ)"
+
+
+def test_a_tree_holds_its_tags_and_phrases_left_open_any_of_theirs(counted: str, words: str) -> None:
+    tree = SyntaxTree("(S (NP (DT a) (NN b)) (VP (VBZ c) (ADJP (JJ d))) (. .))", lexicon=words)
+    assert tree.pattern() == 'DT NN VBZ JJ "."'
+    assert tree.check("the kid runs fast.") and not tree.check("the kid runs.")
+    opened = SyntaxTree("(S (NP *) (VP (VBZ *)))", lexicon=words, counted=counted)
+    assert opened.pattern() == "(DT NN | DT NN NN) VBZ"
+    assert opened.check("the kid runs") and opened.check("the kid kid runs") and not opened.check("kid runs")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        SyntaxSpan(0, 1, "NP"),
+        SyntaxTree("(S (NP (DT *) (NN *)) (VP (VBZ *)))", certainty=0.1),
+        Chunk("NP: {<DT>?<JJ.*>*<NN.*>+}"),
+        SyntaxSpan(1, 2, "PP", tolerance=0.01),
+    ],
+    ids=repr,
+)
+def test_configs_come_back(wish: Constraint) -> None:
+    assert Constraint.from_config(wish.to_config()) == wish
+
+
+@pytest.mark.parametrize("kind", ["span", "tree", "chunk"])
+def test_they_conform(kind: str, counted: str, words: str) -> None:
+    wish = {
+        "span": SyntaxSpan(0, 1, "NP", counted=counted, lexicon=words, certainty=0.1),
+        "tree": SyntaxTree("(NP (DT *) (NN *))", lexicon=words, certainty=0.1),
+        "chunk": Chunk("NP: {<DT>?<NN>}", lexicon=words),
+    }[kind]
+    check_constraint(wish, samples=6)
+
+
+def test_a_vocabulary_of_bytes_is_held_to_the_texts_themselves(counted: str, words: str) -> None:
+    span = SyntaxSpan(0, 1, "NP", counted=counted, lexicon=words)
+    guide = span.compile(CompileContext(vocabulary=byte_vocabulary(), length=20))
+    assert guide.automaton is not None and guide.automaton.symbols is None
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: SyntaxSpan(3, 2, "NP"), "ends at word 2, before its start"),
+        (lambda: SyntaxSpan(-1, 2, "NP"), "counted from 0"),
+        (lambda: SyntaxSpan(0, 2, "NPP"), "no label 'NPP'"),
+        (lambda: SyntaxSpan(0, 2, "NP", sureness=2), "is a share"),
+        (lambda: SyntaxSpan(0, 1, "NP", counted="nowhere.gz"), "no span lexicon 'nowhere.gz'"),
+        (lambda: SyntaxSpan(0, 1, "NP", weight=0.0), "positive number of nats"),
+        (lambda: SyntaxSpan(0, 1, "NP", parser="no_such_pipeline"), "spacy download no_such_pipeline"),
+        (lambda: SyntaxTree("(S (NP *)"), "never closed"),
+        (lambda: SyntaxTree("(S (NQ *))"), "no tag or phrase 'NQ'"),
+        (lambda: SyntaxTree("(S (NQ pub))"), "no tag 'NQ'"),
+        (lambda: SyntaxTree(3), "is no text"),  # type: ignore[arg-type]
+        (lambda: Chunk("NP <DT>"), "begins with a label"),
+        (lambda: Chunk("NP: {<DT>}\nVP: {<VBZ>}"), "is no rule that chunks"),
+        (lambda: Chunk("NP: }<DT>{"), "is no rule that chunks"),
+        (lambda: Chunk("NP: {<QQ>}"), "matches no tag"),
+        (lambda: Chunk("NP: {<DT}"), "has no meaning at position 0"),
+        (lambda: Chunk("NP: {<(>}"), "no regular expression"),
+        (lambda: Chunk(7), "is no grammar"),  # type: ignore[arg-type]
+        (lambda: Dependency("[]"), "is no pattern"),
+        (lambda: Dependency("{"), "is no JSON"),
+        (lambda: Dependency([{"RIGHT_ID": "v", "RIGHT_ATTRS": {"POS": "VERBB"}}]), "no tag 'VERBB'"),  # type: ignore[arg-type]
+        (lambda: tag_set("brown"), "no tag set 'brown'"),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Any, what: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make()
+    assert what in str(caught.value)
+
+
+def test_no_room_and_no_such_width_are_infeasible(counted: str, words: str) -> None:
+    context = CompileContext(vocabulary=byte_vocabulary(), length=3)
+    with pytest.raises(Infeasible, match="speaks of 4 words, and the canvas has 3 tokens"):
+        SyntaxSpan(2, 3, "VP", counted=counted, lexicon=words).compile(context)
+    with pytest.raises(Infeasible, match="No sequence of 4 tags was NP"):
+        SyntaxSpan(1, 4, "NP", counted=counted, lexicon=words).compile(replace(context, length=9))
+    with pytest.raises(Infeasible, match="no words of this vocabulary"):
+        SyntaxTree("(UH wow)", lexicon=words).compile(context)
+
+
+def test_bad_files_are_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.tsv.gz"
+    path.write_bytes(gzip.compress(b"NP\t1 of 2\t^ DT NN\nNP 3\n"))
+    with pytest.raises(InvalidRequest, match=r"line 2: expected a label"):
+        SpanLexicon.read(path)
+
+
+def test_chunk_rules_are_alternatives_over_the_tags_that_they_match() -> None:
+    assert chunk_pattern("NP: {<PRP.|DT>?<NN.?>}") == "((DT | PRP$) ? (NN | NNS | NNP))"
+    two = chunk_pattern("NP:\n  {<DT><NN>}  # a comment\n  {<NNS>{2,3}}")
+    assert two == "((DT) (NN)) | ((NNS) {2,3})"
+
+
+def test_chunks_are_those_that_nltk_finds(words: str) -> None:
+    chunk = Chunk("NP: {<DT>?<NN>}", lexicon=words)
+    assert chunk.check("fast the kid runs") and not chunk.check("fast runs")
+    tree = chunk.chunks("fast the kid runs")
+    assert tree is not None and [child.leaves() for child in tree if isinstance(child, Tree)] == [
+        [("the", "DT"), ("kid", "NN")]
+    ]
+    assert isinstance(Chunk("NP: {<NN>}", lexicon=words, tolerance=0.1).check("the kid"), float)
+
+
+def test_tag_sets_have_a_letter_for_each_tag_and_the_lexicons_know_no_other() -> None:
+    for tags in (UNIVERSAL, PENN):
+        assert len({tags.letter(tag) for tag in tags.tags}) == len(tags.tags)
+        assert {tag for found in lexicon("english", tags).counts.values() for tag in found} <= set(tags.tags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wish",
+    [
+        SyntaxSpan(3, 5, "NP"),
+        SyntaxSpan(0, 2, "NP") & Words(include=["Italian"]) & Length(sentences=1),
+        SyntaxTree("(S (NP (NNP *) (NNP *)) (VP (VBZ *) (NP *) (PP *)) (. *))"),
+        Chunk("NP: {<DT><JJ><NN><NN>}") & ~Words(include=["coffee"]),
+    ],
+    ids=repr,
+)
+def test_the_tags_hold_in_every_text_of_the_shipped_model(wish: Constraint) -> None:
+    out = GuidedPipeline.from_pretrained("restaurant-words")(constraint=wish, num_samples=6, steps=8)
+    assert out.satisfied.all() and all(wish.check(text) for text in out.texts)
+
+
+def spacy_document(rows: list[tuple[str, str, str, int]]) -> Any:
+    """A parsed document: word, tag, dependency and head of each token."""
+    import spacy
+    from spacy.tokens import Doc
+
+    names, tags, dependencies, heads = map(list, zip(*rows, strict=True))
+    return Doc(spacy.blank("en").vocab, words=names, tags=tags, deps=dependencies, heads=heads)
+
+
+def test_constituents_are_read_off_dependencies() -> None:
+    document = spacy_document(
+        [
+            ("the", "DT", "det", 1), ("pub", "NN", "nsubj", 5), ("in", "IN", "prep", 1), ("town", "NN", "pobj", 2),
+            ("is", "VBZ", "auxpass", 5), ("located", "VBN", "ROOT", 5), ("near", "IN", "prep", 5),
+            ("food", "NN", "pobj", 6), (".", ".", "punct", 5),
+        ]
+    )  # fmt: skip
+    assert constituents(document) == {
+        (0, 3, "NP"), (0, 1, "NP"), (2, 3, "PP"), (3, 3, "NP"), (4, 7, "VP"), (5, 7, "VP"), (6, 7, "PP"), (7, 7, "NP"),
+        (0, 8, "S"),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that takes the second word for the head of the first, in place of spaCy's."""
+    import spacy
+    from spacy.tokens import Doc
+
+    nlp = spacy.blank("en")
+
+    class Parser:
+        vocab = nlp.vocab
+
+        def __call__(self, text: str) -> Any:
+            names = text.split() or ["x"]
+            heads = [min(1, len(names) - 1)] * len(names)
+            dependencies = ["dep"] * len(names)
+            dependencies[heads[0]] = "ROOT"
+            if len(names) > 1:
+                dependencies[0] = "nsubj"
+            tags = ["NN"] + ["VBZ"] * (len(names) - 1)
+            pos = ["NOUN"] + ["VERB"] * (len(names) - 1)
+            return Doc(nlp.vocab, words=names, heads=heads, deps=dependencies, tags=tags, pos=pos)
+
+    for module in ("constituency", "dependency"):
+        monkeypatch.setattr(f"constraints.{module}.spacy_parser", lambda name: Parser())
+
+
+PATTERN = [
+    {"RIGHT_ID": "verb", "RIGHT_ATTRS": {"POS": "VERB"}},
+    {"LEFT_ID": "verb", "REL_OP": ">", "RIGHT_ID": "subject", "RIGHT_ATTRS": {"DEP": "nsubj", "ORTH": "Aromi"}},
+]
+
+
+@pytest.mark.usefixtures("parser")
+def test_a_dependency_pattern_rewards_what_the_parser_finds_and_holds_its_words() -> None:
+    wish = Dependency(PATTERN, parser="depends-test", weight=4.0)  # type: ignore[arg-type]
+    assert wish.check("Aromi serves") == 1.0 and wish.check("serves Aromi") == 0.0
+    assert not wish.hard and Constraint.from_config(wish.to_config()) == wish
+    pipeline = GuidedPipeline.from_pretrained("restaurant-words")
+    guide = wish.compile(pipeline.context(16))
+    assert guide.automaton is not None and guide.reward is not None
+    assert guide.reward(["Aromi serves", "x"], torch.zeros(2, 1)).tolist() == [4.0, 0.0]
+    out = pipeline(constraint=wish & Length(words=(2, 4)), num_samples=3, steps=6, particles=4, max_new_tokens=16)
+    assert all(re.search(r"\bAromi\b", text) for text in out.texts)
+    with pytest.raises(InvalidRequest, match="Dependency"):
+        Dependency([{"RIGHT_ID": "a"}], parser="depends-test")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("parser")
+def test_a_parser_scores_spans_and_trees(counted: str, words: str) -> None:
+    span = SyntaxSpan(0, 0, "NP", parser="spans-test", weight=2.0, sureness=0.0)
+    assert not span.hard and span.check("kid runs") == 1.0
+    tree = SyntaxTree("(S (NP (NN kid)) (VP (VBZ runs)))", lexicon=words, parser="spans-test")
+    assert tree.check("kid runs") == 1.0 and 0.0 <= tree.check("runs") < 1.0

@@ -196,7 +196,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, name in enumerate(tqdm(VARIANTS, unit="variant")):
-        kept = folder / f"{number}-{arguments.seconds:.0f}s-seed{arguments.seed}.json"
+        kept = folder / f"{number}-{arguments.seconds:.0f}s-every{arguments.every}-seed{arguments.seed}.json"
         if not kept.is_file() and name in arguments.variants:
             kept.write_text(json.dumps(run(name, arguments)))
         if kept.is_file():

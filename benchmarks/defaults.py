@@ -90,7 +90,7 @@ def kept_rows(name: str, settings: dict[str, Any]) -> list[list[Any]]:
     return [list(row.values()) for row in found["rows"] if isinstance(row["steps"], int)]
 
 
-def draw(name: str, model: str, rows: list[list[Any]], human: list[Any]) -> None:
+def draw(name: str, model: str, rows: list[list[Any]], people: list[list[Any]]) -> None:
     """Save the gap to human NLL and distinct-2 against denoiser calls, a line for each setting but the steps."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     varied = [i for i in range(1, len(SETTINGS)) if len({row[i] for row in rows}) > 1]
@@ -101,14 +101,16 @@ def draw(name: str, model: str, rows: list[list[Any]], human: list[Any]) -> None
             points = sorted((row[HEADER.index("denoiser calls")], float(row[HEADER.index(column)])) for row in mine)
             label = ", ".join(f"{SETTINGS[i]} {line[i - 1]}" for i in varied) or f"temperature {line[0]}"
             axes.plot(*zip(*points, strict=True), "o-", label=label)
-        axes.axhline(float(human[HEADER.index(column)]), color="black", linestyle=":", label="human text")
+        for row, style in zip(people, (":", "--"), strict=True):
+            text = "held-out text" if row[0] == "human" else "training text"
+            axes.axhline(float(row[HEADER.index(column)]), color="black", linestyle=style, label=text)
         axes.set(xscale="log", xlabel="denoiser calls")
         calls = sorted({row[HEADER.index("denoiser calls")] for row in rows})
         axes.set_xticks(calls, [str(count) for count in calls])
         axes.minorticks_off()
     left.set(ylabel="judge NLL minus human, nats per token", title=f"{model}: fluency")
     right.set(ylabel="distinct-2", title="diversity")
-    left.legend(fontsize=8)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(RESULTS / f"{name}.png", dpi=120)
     plt.close(figure)
 
@@ -159,7 +161,7 @@ def main() -> None:
         texts, calls, seconds = write(pipeline, cell, arguments.samples)
         rows.append([*cell.values(), *figures(texts, judge, training, human_nll), calls, round(seconds, 1)])
         rows.sort(key=lambda row: (row[0], str(row[1 : len(SETTINGS)])))
-        draw(name, model, rows, people[0])
+        draw(name, model, rows, people)
         publish(name, f"Sampling defaults of {model}", HEADER, [*rows, *people], conditions(**settings))
         print(texts[0][:120], flush=True)
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from constraints.syntax import PartOfSpeech
-from constraints.tag_pattern import quoted
+from constraints.tag_pattern import nullable, quoted, read_pattern
 from constraints.tag_sets import PENN
 from guided_dlm.automata import ByteAutomaton
 from guided_dlm.constraint import CompileContext, Guide, RegularConstraint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nltk.tree import Tree
 
 _RULE = re.compile(r"\s*\{(?P<tags>[^#]*)\}\s*(?:#.*)?")
-_PIECE = re.compile(r"\s*(?:<(?P<tag>[^<>]+)>|(?P<mark>[()|*+?]|\{\d+(?:,\d*)?\}))")
+_PIECE = re.compile(r"\s*(?:<(?P<tag>[^<>]+)>|(?P<mark>[()|])|(?P<count>[*+?]|\{\d+(?:,\d*)?\}))")
 
 
 @register("chunk")
@@ -49,7 +49,8 @@ class Chunk(RegularConstraint):
             if not isinstance(self.grammar, str):
                 raise InvalidRequest(f"{self.grammar!r} is no grammar; write one like 'NP: {{<DT>?<NN>}}'.")
             chunk_pattern(self.grammar)
-        _ = self.tags
+            _chunker(self.grammar)
+            _ = self.tags
 
     @property
     def tags(self) -> PartOfSpeech:
@@ -58,10 +59,8 @@ class Chunk(RegularConstraint):
 
     def chunks(self, text: str) -> Tree | None:
         """Return NLTK's chunks of the text over the lexicon's likeliest tags that have one; None without any."""
-        from nltk.chunk import RegexpParser  # seconds to import, so only where it is needed
-
         tagging = self.tags.tagging(text)
-        return None if tagging is None else RegexpParser(self.grammar).parse(tagging)
+        return None if tagging is None else _chunker(self.grammar).parse(tagging)
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
         """Say whether NLTK finds a chunk over some tags of the lexicon; 0 or 1 where the wish is soft."""
@@ -94,6 +93,14 @@ def _part_of_speech(wish: Chunk) -> PartOfSpeech:
     return PartOfSpeech(f".* ({chunk_pattern(wish.grammar)}) .*", tagset="penn", **options)
 
 
+@lru_cache(maxsize=64)
+def _chunker(grammar: str) -> Any:
+    """Return NLTK's parser; a `ValueError` says what it cannot read."""
+    from nltk.chunk import RegexpParser  # seconds to import, so only where it is needed
+
+    return RegexpParser(grammar)
+
+
 def chunk_pattern(grammar: str) -> str:
     """Return what the rules of a chunk grammar match, as a pattern of `PartOfSpeech`: any of them.
 
@@ -112,21 +119,30 @@ def chunk_pattern(grammar: str) -> str:
 
 def _translated(rule: str) -> str:
     match = _RULE.fullmatch(rule)
-    return " ".join(_pieces(match["tags"])) if match and match["tags"].strip() else _refuse(rule)
+    if match is None or not match["tags"].strip():
+        return _refuse(rule)
+    pattern = " ".join(_pieces(match["tags"]))
+    if nullable(read_pattern(pattern, PENN)):
+        raise InvalidRequest(f"{rule.strip()!r} matches no words at all, where NLTK finds no chunk; ask for one tag.")
+    return pattern
 
 
 def _pieces(tags: str) -> Iterator[str]:
-    position = 0
+    position, counted = 0, False
     while tags[position:].strip():
         match = _PIECE.match(tags, position)
-        if match is None:
+        if match is None or (counted and match["count"]):
             raise InvalidRequest(f"{tags[position:].strip()[0]!r} has no meaning at position {position} of {tags!r}.")
-        yield _tag_choice(match["tag"]) if match["tag"] else match["mark"]
-        position = match.end()
+        yield _tag_choice(match["tag"].strip()) if match["tag"] else match["mark"] or match["count"]
+        position, counted = match.end(), bool(match["count"])
 
 
 def _tag_choice(pattern: str) -> str:
     """Return the tags that NLTK's regular expression for one tag matches."""
+    if set(pattern) & set("^$"):
+        raise InvalidRequest(
+            f"<{pattern}>: NLTK reads ^ and $ as ends; write <{pattern.strip('^$')}.> for a tag with $."
+        )
     try:
         found = [tag for tag in PENN.tags if re.fullmatch(pattern, tag)]
     except re.error as error:

@@ -90,12 +90,18 @@ class _Constituency(RegularConstraint):
     def check(self, text: str, tokens: Sequence[int] | None = None) -> bool | float:
         """Say whether some tagging by the lexicon matches; or score the parser's constituents, 0 to 1."""
         if self.parser is None:
-            return self.tags.check(text)
+            try:
+                return self.tags.check(text)
+            except Infeasible:  # no text has such a constituent
+                return False if self.hard else 0.0
         return self.score(parsed_spans(self.parser, text))
 
     def to_automaton(self) -> ByteAutomaton:
         """Return the automaton of the texts that some tagging admits."""
-        return self.tags.to_automaton()
+        try:
+            return self.tags.to_automaton()
+        except Infeasible:
+            return ByteAutomaton.empty()
 
     def compile(self, context: CompileContext) -> Guide:
         """Compile the tags; with a parser, its scores are a reward.
@@ -146,8 +152,9 @@ class SyntaxSpan(_Constituency):
     def __post_init__(self) -> None:
         """Refuse spans that cannot be, and labels and numbers that do not exist."""
         for name in ("start", "end"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise InvalidRequest(f"SyntaxSpan: {name}={getattr(self, name)!r} is a word's place, counted from 0.")
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise InvalidRequest(f"SyntaxSpan: {name}={value!r} must be a word's place, counted from 0.")
         if self.end < self.start:
             raise InvalidRequest(f"SyntaxSpan: it ends at word {self.end}, before its start at word {self.start}.")
         if not isinstance(self.sureness, int | float) or not 0.0 <= self.sureness <= 1.0:
@@ -172,7 +179,7 @@ class SyntaxSpan(_Constituency):
                 f"{self.label} in {self.sureness:.0%} of the text that {self.counted!r} was counted on; lower it. It "
                 f"has seen {labels[0]} of {', '.join(map(str, counts.widths(labels[0])))} words."
             )
-        before = f".{{{self.start - 1}}} " if self.start > 1 else ""
+        before = ". " * (self.start - 1)
         return f"{before}({' | '.join(options)})"
 
     def _placed(self, window: tuple[str, ...]) -> str:
@@ -208,11 +215,8 @@ class SyntaxTree(_Constituency):
         with within("SyntaxTree"):
             if not isinstance(self.tree, str):
                 raise InvalidRequest(f"{self.tree!r} is no text; write brackets like '(S (NP (NN *)) (VP (VBZ *)))'.")
-            for node in read_tree(self.tree).subtrees(is_preterminal):
-                if node.label() not in PENN.number and node[0] == ANY:
-                    _phrases(node.label(), self.counted)
-                elif node.label() not in PENN.number:
-                    PENN.known(node.label())
+            for node in read_tree(self.tree).subtrees():
+                self._check_node(node)
         self._check_options()
 
     def pattern(self) -> str:
@@ -222,6 +226,25 @@ class SyntaxTree(_Constituency):
     def _leaf(self, node: Tree) -> str:
         label = node.label()
         return quoted(label) if label in PENN.number else f"({' | '.join(_phrases(label, self.counted))})"
+
+    def _check_node(self, node: Tree) -> None:
+        if len(node) > 1 and any(isinstance(child, str) for child in node):
+            raise InvalidRequest(
+                f"{node.label()!r} has words beside other children; give each word its tag: '(NN pub)'."
+            )
+        if not is_preterminal(node) or node.label() in PENN.number:
+            return
+        if node[0] != ANY and node.label() in span_lexicon(self.counted).labels():
+            raise InvalidRequest(
+                f"'({node.label()} {node[0]})' has no tag; write '({node.label()} *)' to leave it open."
+            )
+        if node[0] != ANY:
+            PENN.known(node.label())
+        _phrases(node.label(), self.counted)
+        if self.parser is not None:
+            raise InvalidRequest(
+                f"'({node.label()} *)' is open, and parser= compares whole trees; leave one of them out."
+            )
 
     @property
     def fewest(self) -> int:

@@ -30,7 +30,8 @@ class Dependency(Constraint):
 
     The pattern is a list of dicts as for spaCy's `DependencyMatcher` ("RIGHT_ID", "RIGHT_ATTRS", "LEFT_ID", "REL_OP").
     What the pattern names of single words holds in every text: a word with each "POS" or "TAG", by the tag lexicon
-    that comes along, and each "ORTH". How they depend on one another only the parser can tell: `weight` nats reward
+    that comes along, and each "ORTH" of letters, unless "OP" says how often. How
+    they depend on one another only the parser can tell: `weight` nats reward
     the texts in which it finds the pattern, and particles follow that.
     """
 
@@ -73,12 +74,16 @@ class Dependency(Constraint):
     def _needed(self) -> Iterator[Constraint]:
         """Yield what single words have to be."""
         for node in self.nodes:
-            wishes = node.get("RIGHT_ATTRS", {})
+            wishes = node["RIGHT_ATTRS"]
+            if not isinstance(wishes, Mapping):
+                raise InvalidRequest(f"RIGHT_ATTRS={wishes!r} is no dict of a word's attributes.")
+            if "OP" in wishes:  # how often it is there only spaCy decides
+                continue
             for key, tags in (("POS", UNIVERSAL), ("TAG", PENN)):
                 if isinstance(wishes.get(key), str):
                     tags.known(wishes[key])
                     yield PartOfSpeech(pattern_text([{key: wishes[key]}], tags), tagset=tags.name)
-            if isinstance(wishes.get("ORTH"), str):
+            if isinstance(wishes.get("ORTH"), str) and wishes["ORTH"].isalpha():  # spaCy splits off "n't" and signs
                 yield Words(include=(wishes["ORTH"],))
 
     def compile(self, context: CompileContext) -> Guide:

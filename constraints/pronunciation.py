@@ -19,7 +19,7 @@ SILENT_MARKS = '.,;:!?"()[]{}-/\N{EN DASH}\N{EM DASH}\N{HORIZONTAL ELLIPSIS}\N{L
     "\N{RIGHT DOUBLE QUOTATION MARK}"
 )
 _WORD = re.compile(r"'?[a-z]+(?:'[a-z]+)*'?")
-_LINE = re.compile(r"(?P<word>\S+?)(?:\(\d+\)| \d+)?(?P<phones>(?:[ \t]+[A-Z]+[012]?)+)\s*")
+_LINE = re.compile(r"(?P<word>\S+?)(?:\(\d+\)| \d+)?(?P<phones>(?:[ \t]+[A-Z]+[012]?)+)\s*(?:#.*)?")
 _CLITICS = frozenset(["'s", "'m", "'n"])  # the dictionary spells these out, "ess", where English joins them to a word
 _RHYME = re.compile(r"[A-Z]+[12](?!.*[12]).*|[A-Z]+0(?!.*[012]).*")
 
@@ -34,8 +34,8 @@ class Pronunciations:
     def read(cls, text: str, where: str) -> Pronunciations:
         """Read lines like `DAY  D EY1`, further ones as `DAY(2)  D AY1`, or numbered as NLTK has them.
 
-        Lines that begin with `;;;` are comments. Words with other characters than letters and apostrophes are left
-        out, and so are 's, 'm and 'n, which sound with the word before them.
+        Lines that begin with `;;;` are comments, and so is what follows a #. Words with other characters than letters
+        and apostrophes are left out, and so are 's, 'm and 'n, which sound with the word before them.
 
         Raises:
             InvalidRequest: a line is written otherwise; the message names it.
@@ -96,7 +96,11 @@ def pronunciations(name: str) -> Pronunciations:
         return Pronunciations.read(_cmudict(), "cmudict")
     if not Path(name).is_file():
         raise InvalidRequest(f"There is no pronouncing dictionary {name!r}; leave lexicon out for cmudict.")
-    return Pronunciations.read(Path(name).read_text(encoding="utf-8"), name)
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The pronouncing dictionary {name!r} is not in UTF-8: {error}.") from error
+    return Pronunciations.read(text, name)
 
 
 def _cmudict() -> str:

@@ -29,7 +29,7 @@ from guided_dlm.vocabulary import Vocabulary
 @register("syllables")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Syllables(RegularConstraint):
-    r"""The words of the text have so many syllables together: an int, or (low, high) with None for open.
+    r"""The words of the text have so many syllables together: an int, or (low, high), where high may be None.
 
     A haiku is `Syllables(lines=[5, 7, 5])`: counts line by line, the lines parted by `separator`, which is made of
     silent characters ("\n" by default; " / " or " , " for a model that never writes line ends).
@@ -98,7 +98,7 @@ class Syllables(RegularConstraint):
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> bool:
         """Split the text into lines and words, and add up what each choice of pronunciations gives."""
-        lines = text.split(self.separator) if self.lines else [text]
+        lines = text.split(self.separator) if len(self.lines) > 1 else [text]
         return len(lines) == len(self._ranges) and all(map(self._fits, lines, self._ranges))
 
     def _fits(self, line: str, allowed: Range) -> bool:

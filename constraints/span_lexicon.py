@@ -53,16 +53,19 @@ class SpanLexicon:
         if not Path(path).is_file():
             raise InvalidRequest(f"There is no span lexicon {str(path)!r}; leave it out for the one of English.")
         windows: defaultdict[tuple[str, int], dict[Window, tuple[int, int]]] = defaultdict(dict)
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                label, counts, tags = [*line.rstrip("\n").split("\t"), "", ""][:3]
-                seen, _, total = counts.partition(" of ")
-                window = tuple(tags.split())
-                if not (label and seen.isdecimal() and total.isdecimal() and len(window) > 2):
-                    raise InvalidRequest(
-                        f"{path}, line {number}: expected a label, counts like '3 of 4' and tags; got {line!r}."
-                    )
-                windows[label, len(window) - 2][window] = (int(seen), int(total))
+        try:
+            text = gzip.decompress(Path(path).read_bytes()).decode()
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{path} is no gzipped span lexicon: {error}.") from error
+        for number, line in enumerate(text.splitlines(), start=1):
+            label, counts, tags = [*line.split("\t"), "", ""][:3]
+            seen, _, total = counts.partition(" of ")
+            window = tuple(tags.split())
+            if not (label and seen.isdecimal() and total.isdecimal() and len(window) > 2):
+                raise InvalidRequest(
+                    f"{path}, line {number}: expected a label, counts like '3 of 4' and tags; got {line!r}."
+                )
+            windows[label, len(window) - 2][window] = (int(seen), int(total))
         return cls(windows)
 
     def write(self, path: str | Path) -> None:

@@ -39,6 +39,8 @@ class TagSet:
         """Return the tag, or raise `InvalidRequest` with the nearest that exists."""
         if tag in self.number:
             return tag
+        if tag in self.names:
+            raise InvalidRequest(f"There is no tag {tag!r} here; it is called {self.names[tag]!r}.")
         near = difflib.get_close_matches(tag.upper(), self.tags, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InvalidRequest(f"There is no tag {tag!r}.{hint} {self.title} tags are {', '.join(self.tags)}.")
@@ -75,6 +77,6 @@ def tag_set(name: str) -> TagSet:
     Raises:
         InvalidRequest: there is none.
     """
-    if name not in TAG_SETS:
+    if not isinstance(name, str) or name not in TAG_SETS:
         raise InvalidRequest(f"There is no tag set {name!r}; there is {' and '.join(map(repr, TAG_SETS))}.")
     return TAG_SETS[name]

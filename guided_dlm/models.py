@@ -90,7 +90,7 @@ def _check_defaults(denoiser: Denoiser, file: str) -> None:
     finders: dict[str, Callable[[Any, bool], Any]] = {"sampler": commit_rule, "corrector": corrector_of}
     for key, find in finders.items():
         try:
-            find(getattr(denoiser.sampling, key), denoiser.process.selects)
+            find(getattr(denoiser.sampling.fill(), key), denoiser.process.selects)
         except GuidedError as error:
             raise InvalidRequest(f"{file}: sampling.{key}: {error}") from error
 

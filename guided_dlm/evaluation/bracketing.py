@@ -18,6 +18,7 @@ from guided_dlm.parsing import TreeGrammar
 from guided_dlm.parsing.grammar import Tagged
 
 ENDS = frozenset(".!?")
+_BRACKETS = {"(": "-LRB-", ")": "-RRB-"}  # as the treebank writes them, for trees are written in brackets
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +61,8 @@ def parse(tokens: tuple[str, ...]) -> Tree:
         )
     if not tokens:
         raise InvalidRequest("There is no token to parse.")
-    trees = [judge_grammar().parse(sentence) for sentence in sentences(tagger.tag(list(tokens)))]
+    tagged = [(_BRACKETS.get(word, word), _BRACKETS.get(tag, tag)) for word, tag in tagger.tag(list(tokens))]
+    trees = [judge_grammar().parse(sentence) for sentence in sentences(tagged)]
     return trees[0] if len(trees) == 1 else Tree("TOP", trees)
 
 

@@ -166,7 +166,7 @@ def measure(
         raise InvalidRequest("Coherence hides one position at a time, and only masked models have a mask for that.")
     proposals = Proposals()
     out = pipeline(
-        prompt, num_samples=num_samples, corrector=corrector, progress=progress, callback=proposals, **request
+        prompt, num_samples=num_samples, corrector=corrector or "none", progress=progress, callback=proposals, **request
     )
     if out.stopped:
         raise KeyboardInterrupt

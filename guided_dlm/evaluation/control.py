@@ -78,7 +78,7 @@ def _source(run: ControlRun, targets: Mapping[str, int]) -> Source:
     if run.texts is not None:
         return FileTexts(run.texts, run.samples, targets)
     pipeline = GuidedPipeline.from_pretrained(run.model, device=run.device)
-    options = {"steps": run.steps, "corrector": run.corrector, "temperature": run.temperature}
+    options = {"steps": run.steps, "corrector": run.corrector or "none", "temperature": run.temperature}
     return PipelineTexts(pipeline, run.samples, run.seeds, **options)
 
 

@@ -70,11 +70,15 @@ class Task:
 
     def _drawn(self, folder: Path) -> list[tuple[Any, str]]:
         beside = folder.parent / self.file
-        lines = read_lines(beside if beside.is_file() else folder / self.file)
+        path = beside if beside.is_file() else folder / self.file
+        lines = read_lines(path)
         try:
-            return _spread([line for line in lines if all(aspect.fits(line[0]) for aspect in self.aspects)], self.drawn)
+            fitting = [line for line in lines if all(aspect.fits(line[0]) for aspect in self.aspects)]
         except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidRequest(f"{beside} has lines that the task {self.name!r} cannot read: {error!r}.") from error
+            raise InvalidRequest(f"{path} has lines that the task {self.name!r} cannot read: {error!r}.") from error
+        if not fitting:
+            raise InvalidRequest(f"{path} has no line that can be a target of the task {self.name!r}.")
+        return _spread(fitting, self.drawn)
 
     def constraint(self, target: Target) -> Constraint:
         """Return the conjunction of the aspects' constraints.

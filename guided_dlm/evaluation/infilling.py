@@ -32,8 +32,9 @@ from tqdm.auto import tqdm
 from guided_dlm.arguments import check_counts
 from guided_dlm.constraint import Constraint
 from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, UnknownName
+from guided_dlm.evaluation.card import HELD_OUT, SAMPLES, Card
 from guided_dlm.evaluation.fluency import Judge
-from guided_dlm.evaluation.model import HELD_OUT, SAMPLES, Card, spread
+from guided_dlm.evaluation.model import spread
 from guided_dlm.pipeline import GuidedPipeline
 from guided_dlm.training.data import read_texts
 from guided_dlm.training.pairs import as_prompt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +18,7 @@ from guided_dlm.config import from_config
 from guided_dlm.constraint import Constraint
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import GuidedError, InvalidRequest
+from guided_dlm.evaluation.card import HELD_OUT, SAMPLES, SHOWN, TRAINING, Card
 from guided_dlm.evaluation.copying import copying, duplicates
 from guided_dlm.evaluation.fluency import Judge, diversity
 from guided_dlm.evaluation.records import Record, mentioned_share, score_records
@@ -31,7 +32,6 @@ from guided_dlm.training.simplex import evaluate_simplex
 from guided_dlm.training.trainer import evaluate_masked
 from guided_dlm.training.uniform import evaluate_uniform
 
-SAMPLES, HELD_OUT, TRAINING = COLUMNS = ("samples", "held-out", "training")
 RECORD_FIELD = "record"
 SCORED, PASSES = 500, 4  # how many texts the bound is of, and how often; one pass over 250 moves by 0.1
 PLOTS = (".png", ".pdf", ".svg")
@@ -73,74 +73,6 @@ class CardRequest:
     device: str = "cpu"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """Figures by name, each with a value in one or more of the columns; what was left out, and why.
-
-    The held-out and the training column are of human text, as many texts as there are samples, evenly spread over the
-    file; a bound stands in the column of the text that it is on. `words` holds the length of each text, by column.
-    """
-
-    settings: dict[str, Any]
-    figures: dict[str, dict[str, float]] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-    words: dict[str, list[int]] = field(default_factory=dict)
-
-    def add(self, column: str, figures: dict[str, float]) -> None:
-        """Put figures into a column."""
-        for name, value in figures.items():
-            self.figures.setdefault(name, {})[column] = value
-
-    def markdown(self) -> str:
-        """Return the card as a Markdown table, aligned so that it reads well in a terminal too."""
-        said = ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None)
-        columns = [column for column in COLUMNS if any(column in values for values in self.figures.values())]
-        rows = [[name, *(_shown(values.get(c)) for c in columns)] for name, values in self.figures.items()]
-        widths = [max(map(len, cells)) for cells in zip(["figure", *columns], *rows, strict=True)]
-        lines = [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-            for row in [["figure", *columns], ["-" * width for width in widths], *rows]
-        ]
-        left = "".join(f"- left out: {reason}\n" for reason in self.left_out)
-        return f"# {self.settings['model']}\n\n{said}\n\n" + "\n".join(lines) + "\n" + (left and f"\n{left}")
-
-    def write(self, folder: str | Path) -> None:
-        """Write the card to a folder as MODEL.json and MODEL.md, with the model's own name."""
-        name = Path(self.settings["model"]).resolve().name
-        rows = [{"figure": figure, **values} for figure, values in self.figures.items()]
-        content = {"conditions": self.settings, "rows": rows, "left_out": self.left_out}
-        (Path(folder) / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (Path(folder) / f"{name}.md").write_text(self.markdown(), encoding="utf-8")
-
-    def plot(self, path: str | Path) -> None:
-        """Draw how long the texts are, in words, the samples beside human text; the suffix says in which format."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        axes = figure.subplots()
-        shown = {column: self.words[column] for column in (SAMPLES, HELD_OUT, TRAINING) if column in self.words}
-        longest = max(max(lengths) for lengths in shown.values())
-        step = max(1, longest // 20)
-        for column, lengths in shown.items():
-            axes.hist(
-                lengths,
-                bins=[edge - 0.5 for edge in range(0, longest + step + 1, step)],
-                weights=[1 / len(lengths)] * len(lengths),
-                histtype="stepfilled" if column == SAMPLES else "step",
-                alpha=0.5 if column == SAMPLES else 1.0,
-                label=f"{column}, mean {np.mean(lengths):.1f}",
-            )
-        axes.set(xlabel="words", ylabel="share of texts", title=self.settings["model"])
-        axes.legend()
-        figure.savefig(path, dpi=150)
-
-
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-
-
 def evaluate_model(
     request: CardRequest, out: str | Path | None = None, plot: str | Path | None = None, progress: bool = False
 ) -> Card:
@@ -167,6 +99,7 @@ def evaluate_model(
     chosen = _choose(card, pipeline, request, corpora)
     prompts = [None] * request.samples if schema is None else [_as_prompt(item.record) for item in chosen[HELD_OUT]]
     sampled = _write(pipeline, request, prompts, progress)
+    card.samples.extend(sampled[:SHOWN])
     texts = {SAMPLES: sampled} | {column: [item.text for item in items] for column, items in chosen.items()}
     for column, written in texts.items():
         card.add(column, {"texts": len(written)})

@@ -109,7 +109,7 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from([*SYLLABLES, "/", "."]), max_size=7).map(" ".join),
 )
 COUNTS = [3, (2, 4), (0, 1), (4, None)]
-LINES = [[1, 2], [2, (1, 3), 1]]
+LINES = [[1, 2], [2, (1, 3), 1], [2]]
 
 
 @pytest.mark.parametrize("counts", COUNTS)

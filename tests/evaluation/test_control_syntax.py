@@ -17,7 +17,7 @@ from guided_dlm.evaluation.control_scores import read_text, span_scores, tree_sc
 from guided_dlm.evaluation.control_tasks import E2E, find_tasks
 from guided_dlm.parsing import TreeGrammar
 
-TAGS = {"The": "DT", "Mill": "NN", "pub": "NN", "is": "VBZ", "cheap": "JJ", ".": "."}
+TAGS = {"The": "DT", "Mill": "NN", "pub": "NN", "is": "VBZ", "cheap": "JJ", ".": ".", "(": "("}
 TREES = [
     "(S (NP (DT The) (NN Mill)) (VP (VBZ is) (ADJP (JJ cheap))) (. .))",
     "(S (NP (DT The) (NN pub)) (VP (VBZ is) (NP (NN pub))))",
@@ -50,6 +50,7 @@ def test_texts_are_parsed_sentence_by_sentence() -> None:
     assert both.label() == "TOP" and [child.label() for child in both] == ["S", "S"]
     with pytest.raises(InvalidRequest, match="no token"):
         parse(())
+    assert "(-LRB- -LRB-)" in parse(("The", "(", "pub")).pformat()
 
 
 def test_what_judges_need_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +104,10 @@ def test_tree_targets_are_drawn_from_text_beside_the_folder(tmp_path: Path) -> N
     assert mentioned.values == {"semantic": "The Mill", "tree": TREES[0]}
     wish = both.constraint(mentioned)
     assert [leaf.to_config()["constraint"] for leaf in wish.leaves()] == ["words", "syntax_tree"]
+    with gzip.open(tmp_path / "e2e" / "valid.jsonl.gz", "wt") as file:
+        file.write(json.dumps({"text": "pub"}) + "\n")
+    with pytest.raises(InvalidRequest, match="no line that can be a target"):
+        tree.targets(tmp_path / "control")
     with gzip.open(tmp_path / "e2e" / "valid.jsonl.gz", "wt") as file:
         file.write("[]\n")
     with pytest.raises(InvalidRequest, match="cannot read"):

@@ -11,7 +11,8 @@ from tiny import SENTENCES, save_tiny_model, small_recipe, tiny_model, word_toke
 
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import GuidedError, InvalidRequest
-from guided_dlm.evaluation.model import EVALUATIONS, HELD_OUT, SAMPLES, TRAINING, CardRequest, evaluate_model, spread
+from guided_dlm.evaluation.card import HELD_OUT, SAMPLES, TRAINING
+from guided_dlm.evaluation.model import EVALUATIONS, CardRequest, evaluate_model, spread
 from guided_dlm.training.data import encode_texts
 from guided_dlm.training.recipe import train
 from guided_dlm.training.trainer import OBJECTIVES, evaluate_masked
@@ -51,6 +52,7 @@ def test_every_figure_stands_beside_that_of_human_text(request_of: Request, tmp_
     written = json.loads((out / "tiny.json").read_text())
     assert {row.pop("figure"): row for row in written["rows"]} == figures
     assert written["conditions"]["samples"] == 4 and written["left_out"] == card.left_out
+    assert written["samples"] == card.samples and len(card.samples) == 4 and f"1. {card.samples[0]}" in card.markdown()
     text = (out / "tiny.md").read_text(encoding="utf-8")
     assert text == card.markdown() and all(f"| {name} " in text for name in figures)
     assert plot.read_bytes().startswith(b"\x89PNG")

@@ -20,6 +20,7 @@ from guided_dlm.evaluation.control_scores import (
 from guided_dlm.evaluation.tagging import spacy_tagger, tokenize
 from guided_dlm.parsing.spans import Span
 
+TOLERANCE = 3e-5  # 1e-3 gives up a tenth of the tags, 0 writes what is no text where a tagger and the lexicon disagree
 TOKEN = r"(?:\w+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, rare contractions aside ("cant", "30lb")
 
 
@@ -82,8 +83,8 @@ class PartsOfSpeech(Aspect):
     name = "pos"
     judges = "tags"
 
-    def __init__(self, tolerance: float = 0.0) -> None:
-        """Take the weight of a tag that a word does not bear: above 0 where another aspect may clash with some."""
+    def __init__(self, tolerance: float = TOLERANCE) -> None:
+        """Take the weight of a tag that a word does not bear: above 0 text is more fluent, and may miss some tags."""
         self.tolerance = tolerance
 
     def read(self, record: Any) -> tuple[str, ...]:
@@ -91,8 +92,8 @@ class PartsOfSpeech(Aspect):
         return tuple(tag for word, tag in zip(record["words_"], record["pos"], strict=True) if is_word(word))
 
     def config(self, value: tuple[str, ...]) -> dict[str, Any]:
-        """Ask for this sequence, of words that seldom bear another tag."""
-        wish = {"constraint": "part_of_speech", "pattern": list(value), "strength": 3.0}
+        """Ask for this sequence."""
+        wish = {"constraint": "part_of_speech", "pattern": list(value)}
         return wish | {"tolerance": self.tolerance} if self.tolerance else wish
 
     def scores(self, texts: Sequence[Reading], value: tuple[str, ...]) -> Scores:
@@ -184,8 +185,8 @@ class TreeShape(Aspect):
     name = "tree"
     judges = "trees"
 
-    def __init__(self, tolerance: float = 0.0) -> None:
-        """Take the weight of a tag that a word does not bear: above 0 where another aspect may clash with some."""
+    def __init__(self, tolerance: float = TOLERANCE) -> None:
+        """Take the weight of a tag that a word does not bear: above 0 text is more fluent, and may miss some tags."""
         self.tolerance = tolerance
 
     def fits(self, record: Any) -> bool:
@@ -197,8 +198,8 @@ class TreeShape(Aspect):
         return " ".join(parse(tuple(tokenize(record["text"]))).pformat().split())
 
     def config(self, value: str) -> dict[str, Any]:
-        """Ask for it, of words that seldom bear another tag."""
-        wish = {"constraint": "syntax_tree", "tree": value, "strength": 3.0}
+        """Ask for it."""
+        wish = {"constraint": "syntax_tree", "tree": value}
         return wish | {"tolerance": self.tolerance} if self.tolerance else wish
 
     def scores(self, texts: Sequence[Reading], value: str) -> Scores:

@@ -274,7 +274,7 @@ LONG = "The Mill is a cheap pub near the riverside The is a"
         ({"top_p": 0.0}, InvalidRequest, r"top_p=0\.0"),
         ({"top_p": 1.1}, InvalidRequest, r"top_p=1\.1"),
         ({"sampler": "confidnce"}, LookupError, "no sampler 'confidnce'. Did you mean 'confidence'"),
-        ({"sampler": None}, LookupError, "no sampler None"),
+        ({"sampler": 3}, LookupError, "no sampler 3"),
         ({"seed": [1, 2]}, InvalidRequest, "2 seeds for 1 rows"),
         ({"particles": -2}, InvalidRequest, "particles=-2"),
         ({"guidance_scale": 2.0}, InvalidRequest, "there is no prompt"),

@@ -30,9 +30,8 @@ class Dependency(Constraint):
 
     The pattern is a list of dicts as for spaCy's `DependencyMatcher` ("RIGHT_ID", "RIGHT_ATTRS", "LEFT_ID", "REL_OP").
     What the pattern names of single words holds in every text: a word with each "POS" or "TAG", by the tag lexicon
-    that comes along, and each "ORTH" of letters, unless "OP" says how often. How
-    they depend on one another only the parser can tell: `weight` nats reward
-    the texts in which it finds the pattern, and particles follow that.
+    that comes along, and each "ORTH" of letters, unless "OP" says how often. How they depend on one another only the
+    parser can tell: `weight` nats reward the texts in which it finds the pattern, and particles follow that.
     """
 
     pattern: str = field(kw_only=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from guided_dlm.errors import InvalidRequest
@@ -76,4 +76,3 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "top_p": (_is_within(1e-9, 1.0), "a number above 0, at most 1"),
     "clean": (lambda value: value in ("draw", "mean"), "'draw' or 'mean'"),
 }
-assert list(_VALUES) == [field.name for field in fields(SamplingDefaults)]

@@ -46,10 +46,10 @@ def read_tree(text: str) -> Tree:
 
 
 def spans_of(tree: Tree) -> list[Span]:
-    """Return (first, last, label) of each constituent, words counted from 0, last included; pre-terminals are none,
-    nor is a root above several trees.
+    """Return (first, last, label) of each constituent, words counted from 0, last included.
 
-    Constituents of the same words are one, their labels joined from the outermost by "::", as in the published targets.
+    Pre-terminals are none, nor is a root above several trees. Constituents of the same words are one, their labels
+    joined from the outermost by "::", as in the published targets.
     """
     return list(_spans(tree, 0))
 

@@ -1,6 +1,7 @@
 """A model's own sampling settings: used where a call says nothing, and never where it does."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from guided_dlm import GuidedPipeline
 from guided_dlm.denoisers import GaussianDenoiser
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation.model import CardRequest, evaluate_model
-from guided_dlm.sampling_defaults import SamplingDefaults
+from guided_dlm.sampling_defaults import _VALUES, SamplingDefaults
 from guided_dlm.training.recipe import train
 
 OWN = {"steps": 3, "temperature": 0.25}
@@ -123,3 +124,7 @@ def test_what_cannot_be_is_refused_on_loading(tmp_path: Path, section: Any, what
     with pytest.raises(InvalidRequest) as caught:
         load(tmp_path, section)
     assert what in str(caught.value) and str(tmp_path / "config.json") in str(caught.value)
+
+
+def test_every_setting_of_a_section_is_checked() -> None:
+    assert list(_VALUES) == [field.name for field in fields(SamplingDefaults)]

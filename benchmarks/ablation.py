@@ -12,6 +12,7 @@ import copy
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,9 @@ from _report import RESULTS, conditions, publish
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
+from transformers.modeling_outputs import MaskedLMOutput
 
+from guided_dlm.denoisers.modeling import DiffusionTransformer, ZeroLinear
 from guided_dlm.training import objectives
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.recipe import TrainingRecipe, make_model
@@ -34,11 +37,15 @@ from guided_dlm.training.trainer import evaluate_masked
 
 Objective = Callable[..., Tensor]
 AUTOREGRESSIVE_SHARE = 0.4
+BOUND, LENGTH_FIRST = "bound per word", "length-first bound per word"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What differs from the base: recipe fields, the weight of a canvas, its times, EMA, smoothing, an AR start."""
+    """What differs from the base: recipe fields, the weight of a canvas, its times, EMA, smoothing, an AR start.
+
+    `conditioned` models also read their own first guess, `packed` canvases hold several texts end to end.
+    """
 
     recipe: dict[str, Any] = field(default_factory=dict)
     weight: Callable[[Tensor], Tensor] = lambda weight: weight
@@ -46,10 +53,15 @@ class Variant:
     decay: float = 0.0
     smoothing: float = 0.0
     started: bool = False
+    conditioned: bool = False
+    packed: bool = False
+    reseeded: int = 0
 
 
 VARIANTS = {
     "base: from scratch": Variant(),
+    "base, another seed": Variant(reseeded=1),
+    "base, a third seed": Variant(reseeded=2),
     "autoregressive start": Variant(started=True),
     "flat weight": Variant(weight=lambda weight: torch.where(weight > 0, 4.0, 0.0)),
     "weight clipped at 5": Variant(weight=lambda weight: weight.clamp_max(5.0)),
@@ -61,7 +73,9 @@ VARIANTS = {
     "all words (min_count 1)": Variant(recipe={"min_count": 1}),
     "frequent words (min_count 10)": Variant(recipe={"min_count": 10}),
     "every batch a full canvas": Variant(recipe={"full_share": 1.0}),
-    "batches of mixed lengths": Variant(recipe={"full_share": 0.1}),
+    "batches of mixed lengths": Variant(),
+    "packed canvases": Variant(packed=True),
+    "self-conditioning": Variant(conditioned=True),
 }
 MIXED = "batches of mixed lengths"
 
@@ -76,6 +90,39 @@ def batches(examples: list[dict[str, Any]], size: int, grouped: bool, seed: int)
             block = sorted(block, key=lambda example: example["length"]) if grouped else block
             cut = [block[i : i + size] for i in range(0, len(block), size)]
             yield from draw.sample(cut, len(cut))
+
+
+def packed(examples: list[dict[str, Any]], size: int, canvas: int, seed: int) -> Iterator[list[dict[str, Any]]]:
+    """Batches without end: nine of canvases that are full of texts end to end, then one of a text a canvas."""
+    draw, alone = random.Random(seed), batches(examples, size, True, seed)
+    while True:
+        ids = [token for example in draw.sample(examples, len(examples)) for token in example["input_ids"]]
+        full = [{"input_ids": ids[i : i + canvas], "length": canvas} for i in range(0, len(ids) - canvas, canvas)]
+        for number, i in enumerate(range(0, len(full) - size, size)):
+            yield full[i : i + size]
+            if number % 9 == 8:
+                yield next(alone)
+
+
+class SelfConditioned(DiffusionTransformer):
+    """Reads at each mask what it makes of the canvas at a first look (2208.04202); in training every other time."""
+
+    def __init__(self, config: Any) -> None:
+        """Add the map of the first guess, which starts as zero."""
+        super().__init__(config)
+        self.guess = ZeroLinear(config.hidden_size, config.hidden_size, bias=False)
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> MaskedLMOutput:
+        """Return logits `[B, L, V]`, the second look's."""
+        tokens_BLD = self.embedding(input_ids)
+        if not self.training or torch.rand(()) < 0.5:
+            with torch.no_grad():
+                guess_BLV = self.read(self.trunk(tokens_BLD, attention_mask)).softmax(-1)
+                guess_BLD = guess_BLV @ self.embedding.weight
+            hidden_BL1 = (input_ids == self.config.mask_token_id)[..., None]
+            tokens_BLD = tokens_BLD + self.guess(guess_BLD) * hidden_BL1
+        return MaskedLMOutput(logits=self.read(self.trunk(tokens_BLD, attention_mask)))
 
 
 def independent(rows: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
@@ -133,7 +180,8 @@ def train(
 def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one variant and measure it."""
     variant = VARIANTS[name]
-    recipe = replace(TrainingRecipe(data=arguments.data, out="", full_share=0.1, seed=arguments.seed), **variant.recipe)
+    recipe = TrainingRecipe(data=arguments.data, out="", full_share=0.1, seed=arguments.seed + variant.reseeded)
+    recipe = replace(recipe, **variant.recipe)
     torch.manual_seed(recipe.seed)
     texts = read_texts(arguments.data)
     held_out = read_texts(arguments.validation)[:: arguments.every]
@@ -141,8 +189,14 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     examples, scored = (encode_texts(part, tokenizer, recipe.canvas) for part in (texts, held_out))
     fragments = unseen_fragments(tokenizer, examples)
     collate = CanvasCollator(tokenizer.pad_token_id, recipe.canvas, full_share=recipe.full_share, seed=recipe.seed)
-    stream = map(collate, batches(examples, recipe.batch_size, name != MIXED, recipe.seed))
+    if variant.packed:
+        batched = packed(examples, recipe.batch_size, recipe.canvas, recipe.seed)
+    else:
+        batched = batches(examples, recipe.batch_size, name != MIXED, recipe.seed)
+    stream = map(collate, batched)
     model, budget, before = make_model(recipe, tokenizer, fragments), arguments.seconds, 0
+    if variant.conditioned:
+        model = SelfConditioned(model.config)
     if variant.started:
         causal = make_model(replace(recipe, objective="autoregressive"), tokenizer, fragments)
         causal, before = train(causal, autoregressive, stream, AUTOREGRESSIVE_SHARE * budget, 2e-3, 0.0)
@@ -150,14 +204,15 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         budget *= 1.0 - AUTOREGRESSIVE_SHARE
     model, steps = train(model, lambda m, b: masked(variant, m, b), stream, budget, 1e-3, variant.decay)
     found = evaluate_masked(copy.deepcopy(model), scored, tokenizer.pad_token_id, passes=arguments.passes)
-    tokens, words = sum(e["length"] for e in scored), sum(len(text.split()) + 1 for text in held_out)
+    # Words and ends for what was tokens and ends, so that vocabularies compare.
+    per_word = sum(example["length"] for example in scored) / sum(len(text.split()) + 1 for text in held_out)
     return {
         "variant": name,
         "steps": f"{before} + {steps}" if before else str(steps),
         "parameters, million": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
-        "bound": f"{found['bound']:.3f}",
-        "length-first bound": f"{found['length_first_bound']:.3f}",
-        "bound per word": f"{found['bound'] * tokens / words:.3f}",
+        "bound per token": f"{found['bound']:.3f}",
+        BOUND: f"{found['bound'] * per_word:.3f}",
+        LENGTH_FIRST: f"{found['length_first_bound'] * per_word:.3f}",
     }
 
 
@@ -168,12 +223,12 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(8, 0.8 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()
     names = [row["variant"] for row in rows]
-    for shift, key, colour in ((-0.2, "bound per word", "tab:blue"), (0.2, "length-first bound", "tab:cyan")):
+    for shift, key, colour in ((-0.2, BOUND, "tab:blue"), (0.2, LENGTH_FIRST, "tab:cyan")):
         axes.barh(
             [i + shift for i in range(len(rows))], [float(row[key]) for row in rows], 0.38, color=colour, label=key
         )
-    axes.axvline(float(rows[0]["bound per word"]), ls="--", color="black", lw=1)
-    lows = [float(row[key]) for row in rows for key in ("bound per word", "length-first bound")]
+    axes.axvline(float(rows[0][BOUND]), ls="--", color="black", lw=1)
+    lows = [float(row[key]) for row in rows for key in (BOUND, LENGTH_FIRST)]
     axes.set(xlim=(min(lows) - 0.1, max(lows) + 0.05), xlabel="nats (less is better)")
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
@@ -195,8 +250,9 @@ def main() -> None:
     folder = Path(arguments.work)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, name in enumerate(tqdm(VARIANTS, unit="variant")):
-        kept = folder / f"{number}-{arguments.seconds:.0f}s-every{arguments.every}-seed{arguments.seed}.json"
+    for name in tqdm(VARIANTS, unit="variant"):
+        size = f"{arguments.seconds:.0f}s-every{arguments.every}-passes{arguments.passes}-seed{arguments.seed}"
+        kept = folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}-{size}.json"
         if not kept.is_file() and name in arguments.variants:
             kept.write_text(json.dumps(run(name, arguments)))
         if kept.is_file():

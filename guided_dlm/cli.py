@@ -142,6 +142,9 @@ def train(
     layers: int = 6,
     heads: int = 4,
     record: Annotated[str | None, typer.Option(help="A field with a JSON object: learn text <-> record.")] = None,
+    swap: Annotated[
+        list[str] | None, typer.Option(help="A slot of the record whose values change places in training; repeat it.")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="A field with a text label: learn label -> text.")] = None,
     label_dropout: Annotated[float, typer.Option(help="Share of examples whose label is hidden, for guidance.")] = 0.1,
     tokenizer: Annotated[str, typer.Option(help="word, or bpe (byte level).")] = "word",
@@ -161,6 +164,7 @@ def train(
     from guided_dlm.training.recipe import TrainingRecipe, train
 
     options = {name: value for name, value in locals().items() if name in TrainingRecipe.__dataclass_fields__}
+    options["swap"] = tuple(swap or ())
     how: dict[str, Any] = {"resume": resume, "progress": sys.stderr.isatty()}
     if recipe is None:
         figures = train(TrainingRecipe(**options), **how)

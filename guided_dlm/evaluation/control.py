@@ -24,7 +24,9 @@ class ControlRun:
     """What to measure: `targets` per task (None: all), `samples` of each for each of the seeds 0, 1, ...
 
     With `texts` the texts are read from that folder instead of sampled (see `control_texts`); `judge` is the folder of
-    an autoregressive model, and without one there is no fluency. `out` gets tables, JSON, a plot and the texts.
+    an autoregressive model, and without one there is no fluency. `tolerance` is that of `PartOfSpeech` and
+    `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. `out` gets tables, JSON, a plot and
+    the texts.
     """
 
     data: str
@@ -36,6 +38,7 @@ class ControlRun:
     steps: int = 32
     corrector: str | None = None
     temperature: float = 1.0
+    tolerance: float | None = None
     seeds: int = 3
     judge: str | None = None
     texts: str | None = None
@@ -52,7 +55,7 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
     """
     if run.out is not None:
         require_plots()
-    tasks = find_tasks(run.suite, run.tasks)
+    tasks = find_tasks(run.suite, run.tasks, run.tolerance)
     targets = {task.name: task.targets(run.data, run.targets) for task in tasks}
     for task in tasks:
         for aspect in task.aspects:

@@ -20,7 +20,7 @@ from guided_dlm.evaluation.control_scores import (
 from guided_dlm.evaluation.tagging import spacy_tagger, tokenize
 from guided_dlm.parsing.spans import Span
 
-TOLERANCE = 3e-5  # 1e-3 gives up a tenth of the tags, 0 writes what is no text where a tagger and the lexicon disagree
+TOLERANCE = 1e-5  # 1e-3 gives up a tenth of the tags, 0 writes what is no text where a tagger and the lexicon disagree
 TOKEN = r"(?:\w+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, rare contractions aside ("cant", "30lb")
 
 
@@ -33,6 +33,10 @@ class Aspect(ABC):
     def fits(self, record: Any) -> bool:
         """Return whether a line can be a target, where a file is not made of targets."""
         return True
+
+    def softened(self, tolerance: float) -> Aspect:
+        """Return it with this weight of a tag that a word does not bear, where tags matter."""
+        return self
 
     @abstractmethod
     def read(self, record: Any) -> Any:
@@ -86,6 +90,10 @@ class PartsOfSpeech(Aspect):
     def __init__(self, tolerance: float = TOLERANCE) -> None:
         """Take the weight of a tag that a word does not bear: above 0 text is more fluent, and may miss some tags."""
         self.tolerance = tolerance
+
+    def softened(self, tolerance: float) -> PartsOfSpeech:
+        """Return it with another tolerance."""
+        return PartsOfSpeech(tolerance)
 
     def read(self, record: Any) -> tuple[str, ...]:
         """Return the tags of the words."""
@@ -188,6 +196,10 @@ class TreeShape(Aspect):
     def __init__(self, tolerance: float = TOLERANCE) -> None:
         """Take the weight of a tag that a word does not bear: above 0 text is more fluent, and may miss some tags."""
         self.tolerance = tolerance
+
+    def softened(self, tolerance: float) -> TreeShape:
+        """Return it with another tolerance."""
+        return TreeShape(tolerance)
 
     def fits(self, record: Any) -> bool:
         """Return whether the text is short enough for any canvas of 64 tokens."""

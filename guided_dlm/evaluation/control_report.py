@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from guided_dlm.errors import GuidedError
+from guided_dlm.evaluation.control_aspects import TOLERANCE
 from guided_dlm.evaluation.control_results import DISTINCT_SHARE, NLL_MARGIN, Estimate, Row
 from guided_dlm.evaluation.control_tasks import find_tasks
 from guided_dlm.evaluation.tagging import NLTK_NAME, nltk_tagger, spacy_tagger
@@ -55,7 +56,8 @@ def require_plots() -> None:
 
 def conditions(run: ControlRun, tasks: Sequence[str]) -> dict[str, Any]:
     """Return machine, versions and settings; who tagged is said where a task has tags."""
-    sampled = {name: getattr(run, name) for name in ("model", "steps", "temperature", "device")}
+    sampled = {name: getattr(run, name) for name in ("model", "steps", "corrector", "temperature", "device")}
+    sampled["tolerance"] = TOLERANCE if run.tolerance is None else run.tolerance
     found = {
         "suite": run.suite,
         "tasks": " ".join(tasks),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,10 @@ class Task:
     published: Mapping[str, float] = field(default_factory=dict)
     merged: bool = False
     drawn: int | None = None
+
+    def softened(self, tolerance: float) -> Task:
+        """Return the task with this tolerance of its aspects."""
+        return replace(self, aspects=tuple(aspect.softened(tolerance) for aspect in self.aspects))
 
     def targets(self, folder: str | Path, most: int | None = None) -> list[Target]:
         """Read the targets, or at most so many of them, evenly spread from the first to the last.
@@ -171,15 +175,15 @@ E2E = (
 SUITES: Mapping[str, tuple[Task, ...]] = {"e2e": E2E}
 
 
-def find_tasks(suite: str, names: Sequence[str] = ()) -> list[Task]:
-    """Return the tasks of a suite with these names, or all.
+def find_tasks(suite: str, names: Sequence[str] = (), tolerance: float | None = None) -> list[Task]:
+    """Return the tasks of a suite with these names, or all; `tolerance` is for aspects of tags, by default their own.
 
     Raises:
         UnknownName: there is no such suite or task.
     """
     if suite not in SUITES:
         raise UnknownName(f"There is no suite {suite!r}; there is {', '.join(SUITES)}.")
-    tasks = {task.name: task for task in SUITES[suite]}
+    tasks = {task.name: task if tolerance is None else task.softened(tolerance) for task in SUITES[suite]}
     for name in names:
         if name not in tasks:
             raise UnknownName(f"The suite {suite!r} has no task {name!r}; it has {', '.join(tasks)}.")

@@ -5,6 +5,7 @@ from guided_dlm.samplers.commit import RULES, CommitRule, commit_rule
 from guided_dlm.samplers.correctors import (
     CORRECTORS,
     P2,
+    Chain,
     Corrector,
     Gibbs,
     Informed,
@@ -27,6 +28,7 @@ __all__ = [
     "P2",
     "RULES",
     "STOP",
+    "Chain",
     "CommitRule",
     "Contrast",
     "Corrector",

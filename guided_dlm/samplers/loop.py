@@ -20,7 +20,7 @@ from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
-from guided_dlm.samplers.correctors import Corrector, Law, Written
+from guided_dlm.samplers.corrector import Corrector, Law, Written
 from guided_dlm.samplers.ending import Ending, tail_of
 from guided_dlm.samplers.rerank import Rerank
 
@@ -307,6 +307,8 @@ class Revision:
         They are at the noise of the last step. A turn in which no row hides anything takes no model call.
         """
         plan, process, last = self.plan, self.plan.denoiser.process, self.plan.transition(self.plan.steps - 1)
+        warmth = plan.truncation.temperature * self.corrector.warmth()
+        plan = replace(plan, truncation=replace(plan.truncation, temperature=warmth))
         for turn in range(self.corrector.turns(canvas.tokens_BL.shape[1])):
             hidden_BL = self._hidden(plan, last, canvas, canvas, carry, turn=turn)
             if not bool(hidden_BL.any()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.training.data import read_lines
+from guided_dlm.training.swap import swap_values
 
 Pair = tuple[str, str]
 
@@ -21,21 +23,26 @@ def as_prompt(source: str) -> str:
     return " ".join(source.split()) + "\n"
 
 
-def read_pairs(source: str, field: str) -> list[Pair]:
+def read_pairs(source: str, field: str, swap: Sequence[str] = (), seed: int = 0) -> list[Pair]:
     """Return (prompt, completion) from a `.jsonl` file of {"text": ..., field: {...}}: two pairs a line, one each way.
 
+    Values of the slots `swap` are changed for others of the file, in text and record: see `swap_values`.
+
     Raises:
-        InvalidRequest: nothing is found there, or a line lacks either of the two.
+        InvalidRequest: nothing is found there, a line lacks either of the two, or no record has a slot of `swap`.
     """
-    pairs = []
+    lines = []
     for line, where in read_lines(source):
         text, record = line.get("text"), line.get(field)
         if not isinstance(text, str) or not text.strip() or not isinstance(record, dict):
             raise InvalidRequest(f'{where}: expected a "text" and an object {field!r}, got {str(line)[:80]}.')
-        text, written = " ".join(text.split()), record_text(record)
-        pairs += [(as_prompt(text), written), (as_prompt(written), text)]
-    if not pairs:
+        lines.append((" ".join(text.split()), record))
+    if not lines:
         raise InvalidRequest(f"{source!r} holds no pairs.")
+    pairs = []
+    for text, record in swap_values(lines, swap, seed):
+        written = record_text(record)
+        pairs += [(as_prompt(text), written), (as_prompt(written), text)]
     return pairs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,15 @@ class TrainingRecipe:
     `data` and `validation` are text files or `datasets` names. `start` is a model folder to begin from (its tokenizer
     comes along); an autoregressive start for a masked model is expected and works, since outputs are aligned alike.
     `record` names a field with a JSON object beside each text: the model then learns to write the one as the completion
-    of the other, both ways. `label` names a field with a text label: the label is the prompt of its text, and masked in
-    a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
-    `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
-    (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
-    by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked model is trained at every
-    share of masks and has none. `embedding_size` is the width of a Gaussian model's noisy embeddings. `block_length` is
-    how many tokens a block model writes at a time (8 by default), or a simplex model (the whole canvas by default).
+    of the other, both ways; values of its slots `swap` are changed for others while training, in text and record, so
+    that none is guessed from the rest (`swap_values`). `label` names a field with a text label: the label is the prompt
+    of its text, and masked in a share `label_dropout` of the examples, for classifier-free guidance (not in an
+    autoregressive run). `validation_size` is how many held-out examples, evenly spread, each validation scores.
+    `tokenizer` is "word" (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a
+    uniform model ("linear" by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked
+    model is trained at every share of masks and has none. `embedding_size` is the width of a Gaussian model's noisy
+    embeddings. `block_length` is how many tokens a block model writes at a time (8 by default), or a simplex model (the
+    whole canvas by default).
     """
 
     data: str
@@ -62,6 +65,7 @@ class TrainingRecipe:
     layers: int = 6
     heads: int = 4
     record: str | None = None
+    swap: Sequence[str] = ()
     label: str | None = None
     label_dropout: float = 0.1
     tokenizer: str = "word"
@@ -107,6 +111,8 @@ class TrainingRecipe:
             raise InvalidRequest(
                 f"record={self.record!r} and label={self.label!r} both say what a text's prompt is; give one of them."
             )
+        if isinstance(self.swap, str) or (self.swap and not self.record):
+            raise InvalidRequest(f"swap={self.swap!r} is a list of slots of the records; give it with record.")
         if not 0 <= self.label_dropout < 1:
             raise InvalidRequest(
                 f"label_dropout={self.label_dropout} is a share of the examples; it must be in [0, 1)."
@@ -283,7 +289,9 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
 def _read(recipe: TrainingRecipe, source: str, split: str) -> Corpus:
     if recipe.label:
         return read_labelled(source, recipe.label)
-    return read_pairs(source, recipe.record) if recipe.record else read_texts(source, split)
+    if recipe.record:
+        return read_pairs(source, recipe.record, recipe.swap if split == "train" else (), recipe.seed)
+    return read_texts(source, split)
 
 
 def _drop_labels(recipe: TrainingRecipe, examples: list[Any], tokenizer: Any) -> Any:

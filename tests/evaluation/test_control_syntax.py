@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from nltk.tree import Tree
+from tiny import byte_level_bpe
 
+from guided_dlm import Vocabulary
+from guided_dlm.constraint import CompileContext, Constraint
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation import bracketing
 from guided_dlm.evaluation.bracketing import cut_or_padded, parse, sentences
-from guided_dlm.evaluation.control_aspects import MentionedSlot, Spans, TreeShape
+from guided_dlm.evaluation.control_aspects import TOLERANCE, MentionedSlot, Spans, TreeShape
 from guided_dlm.evaluation.control_scores import read_text, span_scores, tree_scores
 from guided_dlm.evaluation.control_tasks import E2E, find_tasks
 from guided_dlm.parsing import TreeGrammar
@@ -124,3 +127,22 @@ def test_aspects_read_lines_and_ask_for_constraints() -> None:
     assert "tolerance" not in TreeShape(0.0).config("(S a)") and TreeShape(1e-4).config("(S a)")["tolerance"] == 1e-4
     assert not MentionedSlot().fits({"text": "A pub .", "record": {"price": "low"}})
     assert {aspect.judges for task in E2E for aspect in task.aspects} == {None, "tags", "trees"}
+
+
+def test_tolerance_is_of_tags_alone_and_0_suits_word_pieces() -> None:
+    wishes = {}
+    for tolerance in (None, 0.0, 1e-3):
+        tasks = find_tasks("e2e", ["semantic", "pos", "tree"], tolerance)
+        values = ("The Mill", ("DET", "NOUN"), "(NP (DT *) (NN *))")
+        wishes[tolerance] = [
+            aspect.config(value) for task, value in zip(tasks, values, strict=True) for aspect in task.aspects
+        ]
+    assert [wish.get("tolerance") for wish in wishes[None]] == [None, TOLERANCE, TOLERANCE]
+    assert [wish.get("tolerance") for wish in wishes[0.0]] == [None, None, None]
+    assert [wish.get("tolerance") for wish in wishes[1e-3]] == [None, 1e-3, 1e-3]
+    pieces = CompileContext(vocabulary=Vocabulary.from_tokenizer(byte_level_bpe()), length=40)
+    for config in wishes[0.0]:
+        assert Constraint.from_config(config).compile(pieces).automaton is not None
+    for config in wishes[None][1:]:
+        with pytest.raises(InvalidRequest, match="Leave it out"):
+            Constraint.from_config(config).compile(pieces)

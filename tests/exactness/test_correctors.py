@@ -30,19 +30,10 @@ from guided_dlm.processes.schedules import Schedule, cosine, linear, log_linear
 from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.samplers import CommitRule, Corrector, Plan, sample
 from guided_dlm.samplers.commit import Ancestral, Confidence
-from guided_dlm.samplers.correctors import (
-    P2,
-    Gibbs,
-    Informed,
-    RemdmCap,
-    RemdmConf,
-    RemdmLoop,
-    RemdmRescale,
-    Rescore,
-    Written,
-    sigma_max,
-)
+from guided_dlm.samplers.corrector import Written
+from guided_dlm.samplers.correctors import P2, Gibbs, Informed, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale, Rescore
 from guided_dlm.samplers.loop import NO_CARRY, Revision, run
+from guided_dlm.samplers.remasking import sigma_max
 
 ROWS = 20_000
 MASK = 3
@@ -222,6 +213,20 @@ def test_gibbs_kernel_is_the_model_conditional() -> None:
     kernel[0, :, 2] += joint[0, :, 2] / joint[0, :, 2].sum() / 3
     kernel[0, 1, :] += joint[0, 1, :] / joint[0, 1, :].sum() / 3
     assert chi_square(counts(first, 4), kernel.flatten()) > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_gibbs_kernel_has_the_temperature_that_is_asked_for(temperature: float) -> None:
+    joint = random_joint(4, 3, seed=19, sharpness=1.0, text=[0, 1, 2])
+    whole = Gibbs(group=3, temperature=temperature)
+    plan = plan_of(joint, whole, ROWS)
+    canvas = canvas_of(torch.tensor([[0, 1, 2]]).expand(ROWS, 3), PLAIN)
+    first = next(iter(Revision(plan, whole, canvas).turns(canvas, NO_CARRY))).after.tokens_BL
+    kernel = torch.ones(1, dtype=torch.float64)
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        warm = joint.sum(axes) ** (1 / temperature)
+        kernel = torch.outer(kernel, warm / warm.sum()).flatten()
+    assert chi_square(counts(first, 4), kernel) > 1e-3
 
 
 def test_gibbs_sweeps_bring_a_text_that_was_written_at_once_to_the_joint() -> None:

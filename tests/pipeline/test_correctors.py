@@ -1,6 +1,7 @@
 """What holds under every corrector: hard constraints, rows, given tokens, the end of the text, traces."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,17 @@ from guided_dlm.errors import InvalidRequest, UnknownName
 from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.samplers import CORRECTORS, Corrector, Plan, Snapshot
 from guided_dlm.samplers.commit import Confidence
-from guided_dlm.samplers.correctors import P2, Gibbs, Informed, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale, Rescore
+from guided_dlm.samplers.correctors import (
+    P2,
+    Chain,
+    Gibbs,
+    Informed,
+    RemdmCap,
+    RemdmConf,
+    RemdmLoop,
+    RemdmRescale,
+    Rescore,
+)
 from guided_dlm.samplers.loop import run
 
 MASK = 3
@@ -30,6 +41,7 @@ STRONG: dict[str, Corrector] = {  # strong enough to act on canvases of a few to
     "informed": Informed(count=2, repeats=2, groups=2),
     "gibbs": Gibbs(sweeps=2, group=1),
     "p2": P2(),
+    "p2+gibbs": Chain(),
 }
 
 
@@ -174,6 +186,19 @@ def test_hidden_positions_are_not_traced_as_written() -> None:
     assert not any(bool((step.written_BL & (step.tokens_BL == mask)).any()) for step in out.trace.steps)
 
 
+def test_a_chain_writes_as_its_first_and_goes_over_the_text_as_its_second() -> None:
+    pipe = tiny_pipeline()
+    options: dict[str, Any] = {"num_samples": 4, "steps": 6, "seed": 1, "return_trace": True}
+    whole, first, nothing = (
+        pipe(corrector=one, **options) for one in (Chain(), P2(), Chain(first=P2(), then=Gibbs(sweeps=0)))
+    )
+    assert whole.trace is not None and first.trace is not None
+    written = len(first.trace.steps)
+    assert len(whole.trace.steps) > written
+    assert torch.equal(whole.trace.steps[written - 1].tokens_BL, first.tokens)
+    assert torch.equal(nothing.tokens, first.tokens)
+
+
 def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
     pipe = tiny_pipeline()
     with pytest.raises(UnknownName, match="Did you mean 'gibbs'"):
@@ -183,6 +208,7 @@ def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
     for bad in (
         lambda: RemdmCap(strength=2.0),
         lambda: Gibbs(group=0),
+        lambda: Gibbs(temperature=0.0),
         lambda: Rescore(count=0),
         lambda: P2(strength=-1),
     ):

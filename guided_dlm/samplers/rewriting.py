@@ -1,0 +1,143 @@
+"""Correctors that go over a finished text, hiding and writing some of it in turns, and `Chain`, which joins two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from guided_dlm.processes import Transition
+from guided_dlm.processes.schedules import Schedule
+from guided_dlm.samplers.commit import rounded, take_best
+from guided_dlm.samplers.corrector import Corrector, Law, Written, check_counts, check_range
+from guided_dlm.samplers.remasking import P2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescore(Corrector):
+    """When the text is finished, hide the `count` least probable tokens given the rest, write them again; and repeat.
+
+    p(x_l | rest) comes from `groups` more model calls: each hides every `groups`-th position, so that neighbours are
+    seen; as many groups as positions hide one at a time. The model never scores a token that it sees. Which tokens go
+    depends on the tokens, so this seeks likely texts: it is not exact, even for an exact denoiser. `Gibbs` is.
+    """
+
+    count: int = 4
+    repeats: int = 4
+    groups: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse counts that mean nothing."""
+        check_counts(self, count=self.count, groups=self.groups)
+        check_counts(self, least=0, repeats=self.repeats)
+
+    @property
+    def passes(self) -> int:
+        """One for each group."""
+        return self.groups
+
+    def turns(self, length: int) -> int:
+        """One for each repeat."""
+        return self.repeats
+
+    def select(self, written: Written) -> Tensor:
+        """Return the positions with the lowest scores."""
+        tokens_BL = written.after.tokens_BL
+        position_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
+        score_BL = torch.zeros_like(written.chance_BL)
+        for group in range(min(self.groups, len(position_L))):
+            hidden_BL = written.eligible_BL & (position_L % self.groups == group)
+            score_BL = torch.where(hidden_BL, self.score(written.look(hidden_BL), tokens_BL), score_BL)
+        count_B = torch.full_like(written.eligible_BL.sum(-1), self.count)
+        return take_best(-rounded(score_BL), written.eligible_BL, count_B)
+
+    def score(self, law: Law, tokens_BL: Tensor) -> Tensor:
+        """Return log p(x_l | rest), fp64 `[B, L]`."""
+        return law.probability(tokens_BL).double().log().clamp_min(-1e4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Informed(Rescore):
+    """As `Rescore`, ranked by the margin log p(x_l | rest) - max over other tokens v of log p(v | rest) (2407.21243).
+
+    The paper reads both from one call of a model built for it; a plain model needs the `groups` calls.
+    """
+
+    def score(self, law: Law, tokens_BL: Tensor) -> Tensor:
+        """Return the margin, fp64 `[B, L]`."""
+        others_BL = law.marginals().scatter(-1, tokens_BL[..., None], 0.0).amax(-1).double().log().clamp_min(-1e4)
+        return super().score(law, tokens_BL) - others_BL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gibbs(Corrector):
+    """When the text is finished, draw groups of positions again from the guided, conditioned posterior.
+
+    A sweep visits every position once, `group` at a time, in a random order. With one at a time and an exact denoiser
+    it leaves the model's law as it is, and the law given a hard constraint; larger groups save calls, not exactly.
+    Below 1, `temperature` draws likelier tokens: it multiplies that of the run.
+    """
+
+    sweeps: int = 1
+    group: int = 1
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse counts and temperatures that mean nothing."""
+        check_range(self, "temperature", self.temperature, 0.01, 100.0)
+        check_counts(self, group=self.group)
+        check_counts(self, least=0, sweeps=self.sweeps)
+
+    def turns(self, length: int) -> int:
+        """One for each group of each sweep."""
+        return self.sweeps * -(-length // self.group)
+
+    def warmth(self) -> float:
+        """Return its temperature."""
+        return self.temperature
+
+    def select(self, written: Written) -> Tensor:
+        """Return the next group of a random order of the eligible positions."""
+        assert written.turn is not None  # nothing else asks: revisits() is False
+        sweep, part = divmod(written.turn, self.turns(written.after.tokens_BL.shape[1]) // self.sweeps)
+        order_BL = written.coins(sweep).masked_fill(~written.eligible_BL, torch.inf)
+        rank_BL = order_BL.argsort(dim=-1, stable=True).argsort(dim=-1)
+        return written.eligible_BL & (rank_BL // self.group == part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain(Corrector):
+    """Goes by `first` in the steps and by `then` in the turns after them.
+
+    By default `P2` finds a text that agrees with itself, which it does by preferring likely ones, and a sweep of
+    `Gibbs` draws every word again given the others: that is nearer to the model's law, and more varied.
+    """
+
+    first: Corrector = field(default_factory=P2)
+    then: Corrector = field(default_factory=Gibbs)
+
+    @property
+    def passes(self) -> int:
+        """Those of the turns."""
+        return self.then.passes
+
+    def transition(self, at: Transition, schedule: Schedule) -> Transition:
+        """Return the step as `first` wants it."""
+        return self.first.transition(at, schedule)
+
+    def revisits(self, at: Transition) -> bool:
+        """Whether `first` does."""
+        return self.first.revisits(at)
+
+    def turns(self, length: int) -> int:
+        """Return how many `then` takes."""
+        return self.then.turns(length)
+
+    def warmth(self) -> float:
+        """Return that of `then`."""
+        return self.then.warmth()
+
+    def select(self, written: Written) -> Tensor:
+        """Return what the one whose turn it is says."""
+        return (self.first if written.turn is None else self.then).select(written)

@@ -1,0 +1,61 @@
+"""Swapped values: the text says what the record says, others stay, and a model reads a value instead of guessing it."""
+
+import pytest
+
+from guided_dlm.errors import InvalidRequest
+from guided_dlm.training.pairs import read_pairs
+from guided_dlm.training.recipe import TrainingRecipe
+from guided_dlm.training.swap import Line, swap_values
+
+LINES: list[Line] = [
+    ("Mill is an English pub .", {"name": "Mill", "food": "English", "area": "riverside"}),
+    ("The Vaults is a French pub .", {"name": "The Vaults", "food": "French"}),
+    ("A pub that serves Thai food .", {"name": "Mill", "food": "Thai"}),
+]
+
+
+def test_text_and_record_change_together_and_the_article_follows() -> None:
+    seen = set()
+    for seed in range(40):
+        for (text, record), (before, old) in zip(swap_values(LINES, ["food"], seed), LINES, strict=True):
+            assert record["food"] in text and record == old | {"food": record["food"]}
+            assert text == before or old["food"] not in text
+            seen.add(text)
+    assert {"Mill is a French pub .", "Mill is a Thai pub .", "The Vaults is an English pub ."} <= seen
+
+
+def test_a_value_that_the_text_does_not_say_stays() -> None:
+    for seed in range(20):
+        assert swap_values(LINES, ["name"], seed)[2] == LINES[2]
+
+
+def test_a_value_is_a_whole_word_in_any_case_and_never_one_that_the_text_has() -> None:
+    lines: list[Line] = [
+        ("thai food at Thailand", {"food": "Thai"}),
+        ("Thai , no Sushi", {"food": "Thai"}),
+        ("x", {"food": "Sushi"}),
+    ]
+    (first, _), (second, record), _ = swap_values(lines, ["food"], share=1.0, seed=0)
+    assert first in ("thai food at Thailand", "Sushi food at Thailand")
+    assert (second, record) == lines[1]
+    assert {swap_values(lines, ["food"], seed, share=1.0)[0][0] for seed in range(20)} == {
+        "thai food at Thailand", "Sushi food at Thailand"
+    }  # fmt: skip
+
+
+def test_the_same_seed_swaps_alike_and_no_slots_none() -> None:
+    assert swap_values(LINES, ["name", "food"], 3) == swap_values(LINES, ["name", "food"], 3)
+    assert swap_values(LINES, [], 3) == LINES
+    assert swap_values(LINES, ["name", "food"], 3, share=0.0) == LINES
+
+
+def test_a_slot_that_no_record_has_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InvalidRequest, match="'colour': no record has a string there"):
+        swap_values(LINES, ["colour"])
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"text": "a", "record": {"size": 3}}')
+    with pytest.raises(InvalidRequest, match="'size'"):
+        read_pairs(str(path), "record", ("size",))
+    for fields in ({"swap": ("food",)}, {"swap": "food", "record": "record"}):
+        with pytest.raises(InvalidRequest, match="list of slots"):
+            TrainingRecipe(data="", out="", **fields)  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ from guided_dlm.training.trainer import evaluate_masked
 
 Objective = Callable[..., Tensor]
 AUTOREGRESSIVE_SHARE = 0.4
+SMALL: dict[str, Any] = {"full_share": 0.1, "layers": 4, "hidden_size": 128, "heads": 2, "batch_size": 32}
 BOUND, LENGTH_FIRST = "bound per word", "length-first bound per word"
 
 
@@ -68,8 +69,8 @@ VARIANTS = {
     "independent times": Variant(antithetic=False),
     "EMA 0.98": Variant(decay=0.98),
     "label smoothing 0.1": Variant(smoothing=0.1),
-    "wide: 4 layers of 320": Variant(recipe={"layers": 4, "hidden_size": 320}),
-    "deep: 10 layers of 192": Variant(recipe={"layers": 10, "hidden_size": 192}),
+    "wide: 2 layers of 192": Variant(recipe={"layers": 2, "hidden_size": 192}),
+    "deep: 8 layers of 96": Variant(recipe={"layers": 8, "hidden_size": 96}),
     "all words (min_count 1)": Variant(recipe={"min_count": 1}),
     "frequent words (min_count 10)": Variant(recipe={"min_count": 10}),
     "every batch a full canvas": Variant(recipe={"full_share": 1.0}),
@@ -180,7 +181,7 @@ def train(
 def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one variant and measure it."""
     variant = VARIANTS[name]
-    recipe = TrainingRecipe(data=arguments.data, out="", full_share=0.1, seed=arguments.seed + variant.reseeded)
+    recipe = TrainingRecipe(data=arguments.data, out="", seed=arguments.seed + variant.reseeded, **SMALL)
     recipe = replace(recipe, **variant.recipe)
     torch.manual_seed(recipe.seed)
     texts = read_texts(arguments.data)

@@ -23,6 +23,8 @@ class Canvas:
         fixed_BL: bool `[B, L]`, positions given from the start and never rewritten.
         latents_BLD: float `[B, L, D]`, for processes that write vectors instead of tokens.
         previous_BLD: float `[B, L, D]`, what the step before took for clean, for solvers that look back one step.
+        ahead_BR: int64 `[B, R]`, where the completion is a block of a canvas: the masks and given tokens after it,
+            which a masked model reads and does not predict.
     """
 
     prompt_BP: Tensor
@@ -31,6 +33,7 @@ class Canvas:
     fixed_BL: Tensor
     latents_BLD: Tensor | None = None
     previous_BLD: Tensor | None = None
+    ahead_BR: Tensor | None = None
 
     @classmethod
     def from_prompts(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
@@ -118,15 +119,18 @@ class TransformerDenoiser(Denoiser):
         return self._of_completion(logits_BLV, canvas), carry
 
     def _inputs(self, canvas: Canvas) -> tuple[Tensor, Tensor | None]:
-        """Return the tokens of prompt and completion `[B, P + L]`, and where they are no left padding, if any is."""
-        tokens = torch.cat([canvas.prompt_BP, canvas.tokens_BL], dim=1)
+        """Return the tokens of prompt, completion and what is ahead, and where they are no left padding, if any is."""
+        ahead_BR = canvas.tokens_BL[:, :0] if canvas.ahead_BR is None else canvas.ahead_BR
+        tokens = torch.cat([canvas.prompt_BP, canvas.tokens_BL, ahead_BR], dim=1)
         if bool(canvas.visible_BP.all()):
             return tokens, None
-        return tokens, torch.cat([canvas.visible_BP, torch.ones_like(canvas.tokens_BL, dtype=torch.bool)], dim=1)
+        width = tokens.shape[1] - canvas.prompt_BP.shape[1]
+        return tokens, F.pad(canvas.visible_BP, (0, width), value=True)
 
     def _of_completion(self, logits: Tensor, canvas: Canvas) -> Tensor:
         """Return the completion's part of the logits, without tokens that no completion holds."""
-        return logits[:, canvas.prompt_BP.shape[1] :].float().index_fill(-1, self._dead, -torch.inf)
+        begin, length = canvas.prompt_BP.shape[1], canvas.tokens_BL.shape[1]
+        return logits[:, begin : begin + length].float().index_fill(-1, self._dead, -torch.inf)
 
 
 def noise_levels(canvas: Canvas, t: float) -> Tensor:

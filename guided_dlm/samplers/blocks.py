@@ -2,8 +2,9 @@
 
 What is written becomes prompt; the automaton's state and the room that is left are carried along. A block may end in
 any state from which the rest of the canvas can still be accepted, so a hard constraint never dead-ends. Beyond the
-block nothing is predicted: all such states count alike, or, with a model that says how likely its tokens are in general
-(`Denoiser.prior_V`), as likely as independent tokens would be accepted. Exact per step for the block; a guess beyond.
+block nothing is predicted (a masked model of whole canvases sees masks there): all such states count alike, or, with a
+model that says how likely its tokens are in general (`Denoiser.prior_V`), as likely as independent tokens would be
+accepted. Exact per step for the block; a guess beyond.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Blocks:
             visible_BP=torch.cat([canvas.visible_BP, torch.ones_like(self.written, dtype=torch.bool)], dim=1),
             tokens_BL=canvas.tokens_BL[:, here],
             fixed_BL=canvas.fixed_BL[:, here],
+            ahead_BR=self._ahead(here.stop),
         )
         part = replace(
             plan,
@@ -98,6 +100,13 @@ class Blocks:
             randomness=replace(plan.randomness, first_step=plan.randomness.first_step + begin * plan.steps),
         )
         return part, block
+
+    def _ahead(self, begin: int) -> Tensor | None:
+        """Return what a masked model of whole canvases reads from `begin` on, or the text would seem to end there."""
+        mask_id = self.plan.denoiser.vocabulary.mask_id
+        if mask_id is None or self.plan.denoiser.block_length is not None or not self.plan.denoiser.process.selects:
+            return None
+        return self.canvas.tokens_BL.masked_fill(~self.canvas.fixed_BL, mask_id)[:, begin:]
 
     def after(self, part: Plan, tokens_BW: Tensor, carry: Carry) -> Blocks:
         """Return what stands after a block of these tokens."""

@@ -162,6 +162,21 @@ class FirstHitting(CommitRule):
         return take_best(_coins(prediction), open_BL, torch.ones(len(open_BL), dtype=torch.long, device=open_BL.device))
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftToRight(CommitRule):
+    """Write the leftmost open positions, as an autoregressive model would; with as many steps as positions, singly.
+
+    The end is written when it is reached, so no guess of the length comes first: for text whose length follows from
+    what it says, such as a record with optional fields.
+    """
+
+    def __call__(self, prediction: Prediction, at: Transition) -> Tensor:
+        """Return the first open positions."""
+        open_BL = prediction.law.open_BL
+        position_L = torch.arange(open_BL.shape[1], device=open_BL.device, dtype=torch.float64)
+        return take_best(-position_L.expand(open_BL.shape), open_BL, write_count(open_BL.sum(-1), at))
+
+
 def _coins(prediction: Prediction) -> Tensor:
     width = prediction.law.open_BL.shape[1]
     return prediction.randomness.uniform(prediction.step, Purpose.SELECTION, width)
@@ -174,6 +189,7 @@ RULES: dict[str, CommitRule] = {
     "ancestral": Ancestral(),
     "random": Random(),
     "first_hitting": FirstHitting(),
+    "left_to_right": LeftToRight(),
 }
 
 

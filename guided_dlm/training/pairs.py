@@ -23,10 +23,11 @@ def as_prompt(source: str) -> str:
     return " ".join(source.split()) + "\n"
 
 
-def read_pairs(source: str, field: str, swap: Sequence[str] = (), seed: int = 0) -> list[Pair]:
+def read_pairs(source: str, field: str, swap: Sequence[str] = (), readings: int = 1, seed: int = 0) -> list[Pair]:
     """Return (prompt, completion) from a `.jsonl` file of {"text": ..., field: {...}}: two pairs a line, one each way.
 
-    Values of the slots `swap` are changed for others of the file, in text and record: see `swap_values`.
+    Values of the slots `swap` are changed for others of the file, in text and record: see `swap_values`. With more
+    `readings` there are as many pairs from text to record, each with swaps of its own.
 
     Raises:
         InvalidRequest: nothing is found there, a line lacks either of the two, or no record has a slot of `swap`.
@@ -40,9 +41,12 @@ def read_pairs(source: str, field: str, swap: Sequence[str] = (), seed: int = 0)
     if not lines:
         raise InvalidRequest(f"{source!r} holds no pairs.")
     pairs = []
-    for text, record in swap_values(lines, swap, seed):
-        written = record_text(record)
-        pairs += [(as_prompt(text), written), (as_prompt(written), text)]
+    for reading in range(readings):
+        for text, record in swap_values(lines, swap, seed + reading):
+            written = record_text(record)
+            pairs.append((as_prompt(text), written))
+            if reading == 0:
+                pairs.append((as_prompt(written), text))
     return pairs
 
 

@@ -42,14 +42,14 @@ class TrainingRecipe:
     comes along); an autoregressive start for a masked model is expected and works, since outputs are aligned alike.
     `record` names a field with a JSON object beside each text: the model then learns to write the one as the completion
     of the other, both ways; values of its slots `swap` are changed for others while training, in text and record, so
-    that none is guessed from the rest (`swap_values`). `label` names a field with a text label: the label is the prompt
-    of its text, and masked in a share `label_dropout` of the examples, for classifier-free guidance (not in an
-    autoregressive run). `validation_size` is how many held-out examples, evenly spread, each validation scores.
-    `tokenizer` is "word" (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a
-    uniform model ("linear" by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked
-    model is trained at every share of masks and has none. `embedding_size` is the width of a Gaussian model's noisy
-    embeddings. `block_length` is how many tokens a block model writes at a time (8 by default), or a simplex model (the
-    whole canvas by default).
+    that none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is
+    written, with swaps of its own. `label` names a field with a text label: the label is the prompt of its text, and
+    masked in a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
+    `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
+    (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
+    by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked model is trained at every
+    share of masks and has none. `embedding_size` is the width of a Gaussian model's noisy embeddings. `block_length` is
+    how many tokens a block model writes at a time (8 by default), or a simplex model (the whole canvas by default).
     """
 
     data: str
@@ -66,6 +66,7 @@ class TrainingRecipe:
     heads: int = 4
     record: str | None = None
     swap: Sequence[str] = ()
+    readings: int = 1
     label: str | None = None
     label_dropout: float = 0.1
     tokenizer: str = "word"
@@ -123,6 +124,7 @@ class TrainingRecipe:
             raise InvalidRequest(f"canvas={self.canvas} leaves no room for a token and the end of the text.")
         counts = (
             "embedding_size",
+            "readings",
             "hidden_size",
             "layers",
             "heads",
@@ -289,8 +291,10 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
 def _read(recipe: TrainingRecipe, source: str, split: str) -> Corpus:
     if recipe.label:
         return read_labelled(source, recipe.label)
+    if recipe.record and split == "train":
+        return read_pairs(source, recipe.record, recipe.swap, recipe.readings, recipe.seed)
     if recipe.record:
-        return read_pairs(source, recipe.record, recipe.swap if split == "train" else (), recipe.seed)
+        return read_pairs(source, recipe.record)
     return read_texts(source, split)
 
 

@@ -1,6 +1,7 @@
 """Block by block against enumeration: the state and the room that is left are carried, and no block dead-ends."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from constraints import Blank, Length, Regex, Template, Words
 from guided_dlm import GuidedPipeline, Vocabulary
 from guided_dlm.automata import TokenAutomaton
+from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import BlockDenoiser as CachingDenoiser
 from guided_dlm.denoisers.block_modeling import BlockTransformer, BlockTransformerConfig
 from guided_dlm.errors import InvalidRequest
@@ -224,3 +226,32 @@ def test_a_block_without_positions_and_a_trace_of_blocks_are_refused() -> None:
         tiny_pipeline()(block_length=0)
     with pytest.raises(InvalidRequest, match="trace"):
         tiny_pipeline()(block_length=4, return_trace=True)
+
+
+def test_a_masked_model_sees_the_whole_canvas_in_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks beyond the block: without them each block would look like the end of the text."""
+    pipe, seen = tiny_pipeline(), []
+    model = pipe.denoiser.model  # type: ignore[attr-defined]
+    forward = model.forward
+
+    def reading(input_ids: Tensor, **options: Any) -> Any:
+        seen.append(input_ids[0].tolist())
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "forward", reading)
+    out = pipe(constraint=Length(words=6), block_length=2, steps=1, seed=0)
+    assert {len(tokens) for tokens in seen} == {12} and len(seen) >= 4
+    for number, tokens in enumerate(seen):
+        assert tokens[: 2 * number] == out.tokens[0, : 2 * number].tolist()
+        assert tokens[2 * number :] == [pipe.denoiser.vocabulary.mask_id] * (12 - 2 * number)
+
+
+def test_what_is_ahead_is_read_as_the_canvas_that_it_is_cut_from() -> None:
+    denoiser = tiny_pipeline().denoiser
+    mask_id = denoiser.vocabulary.mask_id
+    assert mask_id is not None
+    whole = Canvas.from_prompts(["The", None], denoiser.vocabulary, 8, denoiser.device)
+    whole = replace(whole, tokens_BL=torch.full_like(whole.tokens_BL, mask_id))
+    here, ahead_BR = slice(0, 3), whole.tokens_BL[:, 3:]
+    cut = replace(whole, tokens_BL=whole.tokens_BL[:, here], fixed_BL=whole.fixed_BL[:, here], ahead_BR=ahead_BR)
+    torch.testing.assert_close(denoiser(cut, 1.0)[0], denoiser(whole, 1.0)[0][:, here])

@@ -29,13 +29,29 @@ from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.processes import MaskedProcess
 from guided_dlm.processes.schedules import Schedule, cosine, linear, log_linear
 from guided_dlm.randomness import Randomness
-from guided_dlm.samplers.commit import Ancestral, CommitRule, Confidence, EntropyBound, FirstHitting, LLaDA, Random
+from guided_dlm.samplers.commit import (
+    Ancestral,
+    CommitRule,
+    Confidence,
+    EntropyBound,
+    FirstHitting,
+    LeftToRight,
+    LLaDA,
+    Random,
+)
 
 ROWS = 20_000
 PLAIN = Vocabulary.from_tokens([b"a", b"b", b"c", b""], eos_id=None, mask_id=3)
 TAILED = Vocabulary.from_tokens([b"a", b"b", b"", b"", b""], eos_id=2, pad_id=3, mask_id=4)
 JOINED = Vocabulary.from_tokens([b"a", b"b", b"", b""], eos_id=2, mask_id=3)  # padding is the end of text
-EXACT_RULES = [Confidence(), Confidence(tail_apart=False), Random(), FirstHitting(), EntropyBound(bound=0.0)]
+EXACT_RULES = [
+    Confidence(),
+    Confidence(tail_apart=False),
+    Random(),
+    FirstHitting(),
+    LeftToRight(),
+    EntropyBound(bound=0.0),
+]
 
 
 def tailed_joint(vocabulary: Vocabulary, length: int, seed: int) -> Tensor:

@@ -1,5 +1,8 @@
 """Swapped values: the text says what the record says, others stay, and a model reads a value instead of guessing it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from guided_dlm.errors import InvalidRequest
@@ -49,7 +52,17 @@ def test_the_same_seed_swaps_alike_and_no_slots_none() -> None:
     assert swap_values(LINES, ["name", "food"], 3, share=0.0) == LINES
 
 
-def test_a_slot_that_no_record_has_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_more_readings_are_more_pairs_to_records_each_with_swaps_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text, "record": record}) for text, record in LINES * 20))
+    once, thrice = (read_pairs(str(path), "record", ("food",), readings) for readings in (1, 3))
+    assert thrice[: len(once)] == once and len(once) == 120 and len(thrice) == 240
+    more = thrice[len(once) :]
+    assert all(json.loads(written)["food"] in text for text, written in more)
+    assert more[:60] != more[60:]
+
+
+def test_a_slot_that_no_record_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="'colour': no record has a string there"):
         swap_values(LINES, ["colour"])
     path = tmp_path / "pairs.jsonl"

@@ -2,12 +2,14 @@
 
     python benchmarks/extraction.py --validation FILE [--model NAME] [--limit 500] [--steps 16]
 
-`FILE` holds {"text", "record"} lines. A slot is right where the parsed record has the very value of the reference; the
+`FILE` holds {"text", "record"} lines. Records are written from left to right, two tokens at a time, or with the length
+first, in --steps over the whole canvas. A slot is right where the parsed record has the very value of the reference; a
 free run's record counts where its text parses as a JSON object, valid or not. Also the way back: text from a record,
-its name held in place by a template, and how many of the record's values the text mentions.
+its name in it, and how many of the record's values the text mentions.
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -42,14 +44,17 @@ def main() -> None:
     schema = json.loads((Path(locate(arguments.model)) / "schema.json").read_text(encoding="utf-8"))
     prompts = [as_prompt(line["text"]) for line in lines]
     rows = []
-    for temperature in (0.0, 1.0):
+    orders: dict[str, Any] = {
+        "left to right": {"block_length": 2, "steps": 2},
+        "length first": {"steps": arguments.steps},
+    }
+    for order, temperature in itertools.product(orders, (0.0, 1.0)):
         for name, wish in (("with the schema", JSONSchema(schema, whitespace="compact")), ("free", None)):
             began = time.perf_counter()
-            options: Any = {"steps": arguments.steps, "temperature": temperature, "max_new_tokens": 64}
-            out = pipeline(prompts, wish, **options)
+            out = pipeline(prompts, wish, temperature=temperature, max_new_tokens=64, **orders[order])
             seconds = time.perf_counter() - began
             scores = score_records(out.texts, records, schema)
-            rows.append(as_row(f"{name}, temperature {temperature:g}", scores, seconds))
+            rows.append(as_row(f"{name}, {order}, temperature {temperature:g}", scores, seconds))
             print(rows[-1], flush=True)
     header = ("text to record", "valid %", "slot accuracy %", "precision %", "F1 %", "exact %", "seconds")
     settings = conditions(model=arguments.model, n=len(lines), steps=arguments.steps, seed=0)

@@ -79,8 +79,8 @@ def evaluate_model(
     """Measure a model; write the card to the folder `out` and a histogram of lengths to `plot`, where they are given.
 
     Texts are sampled without a prompt and without a constraint; those of a model with a schema are written from
-    held-out records, and records from held-out texts under the schema at temperature 0. A model of labels is measured
-    without its labels.
+    held-out records, and records from held-out texts under the schema at temperature 0, from left to right. A model of
+    labels is measured without its labels.
 
     Raises:
         UnknownName: there is no such model, or no such sampler.
@@ -318,7 +318,8 @@ def _add_extraction(
     """Add how right the records are that the model reads off held-out texts."""
     wish = from_config({"constraint": "json_schema", "schema": schema, "whitespace": "compact"})
     prompts = [as_prompt(item.text) for item in items]
-    written = _write(pipeline, request, prompts, progress, wish, temperature=0.0)
+    # How long a record is follows from what it says, so its length cannot come first.
+    written = _write(pipeline, request, prompts, progress, wish, temperature=0.0, block_length=2, steps=2)
     scores = score_records(written, [item.record or {} for item in items], schema)
     for name, value in asdict(scores).items():
         card.add(SAMPLES, {f"records from text, {name.replace('_', ' ')}": value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import jsonschema
 
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.training.pairs import record_text
 
 Record = dict[str, Any]
 _FAMILY = re.compile(r"\b(?:child(?:ren)?|kids?|famil(?:y|ies))\b", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:no|not|non|none|never|cannot|without|isn|aren|doesn|don|unsuitable)\b|n't", re.IGNORECASE)
 _REACH = 5
+_ABSENT = ""  # which no JSON value is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,28 @@ def _obeys(text: str, schema: Record) -> bool:
     except (json.JSONDecodeError, RecursionError, jsonschema.ValidationError):
         return False
     return True
+
+
+def vote(records: Sequence[Record]) -> Record:
+    """Return the record in which each slot is as in most of these, absent included; of equals, as in the first.
+
+    Of draws from p(record | text) that is the likeliest value of each slot (minimum Bayes risk under slots that are
+    wrong), where the likeliest next token is not: an unlikely slot comes before many likely ones, and wins. A slot is
+    decided alone, so a schema that ties slots together may not hold.
+
+    Raises:
+        InvalidRequest: there is no record.
+    """
+    if not records:
+        raise InvalidRequest("There is no record to vote.")
+    slots = dict.fromkeys(slot for record in records for slot in record)
+    found = {}
+    for slot in slots:
+        ballots = Counter(record_text(record[slot]) if slot in record else _ABSENT for record in records)
+        (winner, _), *_ = ballots.most_common(1)
+        if winner != _ABSENT:
+            found[slot] = json.loads(winner)
+    return found
 
 
 def mentioned_share(texts: Sequence[str], records: Sequence[Record]) -> float:

@@ -6,7 +6,7 @@ import pytest
 
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation.copying import copying, duplicates, longest_runs
-from guided_dlm.evaluation.records import family_friendly, mentioned_share, mentions, parse_record, score_records
+from guided_dlm.evaluation.records import family_friendly, mentioned_share, mentions, parse_record, score_records, vote
 
 
 def longest_run_by_search(text: str, training: list[str]) -> int:
@@ -95,3 +95,12 @@ def test_a_value_is_mentioned_as_whole_words_whatever_their_case() -> None:
 )
 def test_what_a_text_says_of_families(text: str, said: str | None) -> None:
     assert family_friendly(text) == said
+
+
+def test_each_slot_is_decided_by_majority_and_absence_votes_too() -> None:
+    drawn = [{"a": "x", "b": 1}, {"a": "y", "b": 1, "c": None}, {"a": "y"}, {"a": "x", "b": 2, "c": None}, {"c": None}]
+    assert vote(drawn) == {"a": "x", "b": 1, "c": None}  # x and y, and 1 and absent, are equals: the first wins
+    assert vote([{"a": 1}, {}, {}]) == {}
+    assert vote([{"a": True}, {"a": 1}, {"a": 1}]) == {"a": 1}
+    with pytest.raises(InvalidRequest, match="no record"):
+        vote([])

@@ -63,7 +63,8 @@ class Denoiser(ABC):
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float logits `[B, L, V]` over clean tokens for the completion, and what to carry to the next step.
 
-        Specials other than end of text and padding are -inf. Rows do not influence each other.
+        Specials other than end of text and padding are -inf. Rows do not influence each other. A masked model of whole
+        canvases also reads `canvas.ahead_BR`, where it is given: what comes after a block.
         """
 
     def differentiable(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:

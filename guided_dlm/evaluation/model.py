@@ -318,8 +318,12 @@ def _add_extraction(
     """Add how right the records are that the model reads off held-out texts."""
     wish = from_config({"constraint": "json_schema", "schema": schema, "whitespace": "compact"})
     prompts = [as_prompt(item.text) for item in items]
-    # How long a record is follows from what it says, so its length cannot come first.
-    written = _write(pipeline, request, prompts, progress, wish, temperature=0.0, block_length=2, steps=2)
+    options: dict[str, Any] = {"temperature": 0.0}
+    if pipeline.denoiser.process.selects and pipeline.denoiser.block_length is None:
+        # How long a record is follows from what it says, so its length cannot come first.
+        options |= {"block_length": 2, "steps": 2}
+    card.settings["records"] = ", ".join(f"{name} {value:g}" for name, value in options.items())
+    written = _write(pipeline, request, prompts, progress, wish, **options)
     scores = score_records(written, [item.record or {} for item in items], schema)
     for name, value in asdict(scores).items():
         card.add(SAMPLES, {f"records from text, {name.replace('_', ' ')}": value})

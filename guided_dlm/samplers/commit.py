@@ -166,8 +166,8 @@ class FirstHitting(CommitRule):
 class LeftToRight(CommitRule):
     """Write the leftmost open positions, as an autoregressive model would; with as many steps as positions, singly.
 
-    The end is written when it is reached, so no guess of the length comes first: for text whose length follows from
-    what it says, such as a record with optional fields.
+    The end is written when it is reached, so no guess of the length comes first. At temperature 0 under a constraint
+    it does come first here too, as under every rule; `block_length=1` is greedy from left to right.
     """
 
     def __call__(self, prediction: Prediction, at: Transition) -> Tensor:

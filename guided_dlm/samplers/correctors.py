@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 
 from guided_dlm.errors import InvalidRequest, UnknownName
-from guided_dlm.samplers.corrector import Corrector
+from guided_dlm.samplers.corrector import Corrector, Written
 from guided_dlm.samplers.remasking import P2, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale
 from guided_dlm.samplers.rewriting import Chain, Gibbs, Informed, Rescore
 
@@ -25,6 +25,7 @@ __all__ = [
     "RemdmLoop",
     "RemdmRescale",
     "Rescore",
+    "Written",
     "corrector_of",
 ]
 

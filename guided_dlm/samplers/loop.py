@@ -307,8 +307,9 @@ class Revision:
         They are at the noise of the last step. A turn in which no row hides anything takes no model call.
         """
         plan, process, last = self.plan, self.plan.denoiser.process, self.plan.transition(self.plan.steps - 1)
-        warmth = plan.truncation.temperature * self.corrector.warmth()
-        plan = replace(plan, truncation=replace(plan.truncation, temperature=warmth))
+        if not plan.greedy:
+            warmth = min(max(plan.truncation.temperature * self.corrector.warmth(), 0.01), 100.0)
+            plan = replace(plan, truncation=replace(plan.truncation, temperature=warmth))
         for turn in range(self.corrector.turns(canvas.tokens_BL.shape[1])):
             hidden_BL = self._hidden(plan, last, canvas, canvas, carry, turn=turn)
             if not bool(hidden_BL.any()):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import Transition
 from guided_dlm.processes.schedules import Schedule
 from guided_dlm.samplers.commit import rounded, take_best
@@ -76,7 +77,7 @@ class Gibbs(Corrector):
 
     A sweep visits every position once, `group` at a time, in a random order. With one at a time and an exact denoiser
     it leaves the model's law as it is, and the law given a hard constraint; larger groups save calls, not exactly.
-    Below 1, `temperature` draws likelier tokens: it multiplies that of the run.
+    Below 1, `temperature` draws likelier tokens: it multiplies that of the run, which stays in [0.01, 100] or 0.
     """
 
     sweeps: int = 1
@@ -116,6 +117,19 @@ class Chain(Corrector):
 
     first: Corrector = field(default_factory=P2)
     then: Corrector = field(default_factory=Gibbs)
+
+    def __post_init__(self) -> None:
+        """Refuse parts that would do nothing in their place, or treat the tail otherwise than the whole."""
+        for name, part in (("first", self.first), ("then", self.then)):
+            if not isinstance(part, Corrector):
+                raise InvalidRequest(f"Chain: {name}={part!r} must be a corrector, such as P2() or Gibbs().")
+            if part.keep_tail != self.keep_tail:
+                raise InvalidRequest(f"Chain: {name} has keep_tail={part.keep_tail}; give the whole chain the same.")
+            if (type(part).turns is Corrector.turns) != (name == "first"):
+                raise InvalidRequest(
+                    f"Chain: {name}={part!r} is in the wrong place: first hides while the text is written (P2, ReMDM), "
+                    "then goes over the finished text (Gibbs, Rescore, Informed)."
+                )
 
     @property
     def passes(self) -> int:

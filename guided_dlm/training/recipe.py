@@ -112,8 +112,7 @@ class TrainingRecipe:
             raise InvalidRequest(
                 f"record={self.record!r} and label={self.label!r} both say what a text's prompt is; give one of them."
             )
-        if isinstance(self.swap, str) or (self.swap and not self.record):
-            raise InvalidRequest(f"swap={self.swap!r} is a list of slots of the records; give it with record.")
+        self._check_records()
         if not 0 <= self.label_dropout < 1:
             raise InvalidRequest(
                 f"label_dropout={self.label_dropout} is a share of the examples; it must be in [0, 1)."
@@ -144,6 +143,16 @@ class TrainingRecipe:
             )
         if not 0 <= self.dropout < 1:
             raise InvalidRequest(f"dropout={self.dropout} must be in [0, 1).")
+
+    def _check_records(self) -> None:
+        """Refuse what is for records alone, and swaps of what is to be held out."""
+        if isinstance(self.swap, str) or not all(isinstance(slot, str) for slot in self.swap):
+            raise InvalidRequest(f"swap={self.swap!r} must be a list of slots of the records.")
+        if (self.swap or self.readings > 1) and not (self.record and self.validation):
+            raise InvalidRequest(
+                f"swap={self.swap!r}, readings={self.readings}: both change what is trained on, not what is held out; "
+                "give them with record, the field of the records, and with a validation file."
+            )
 
     def tails(self) -> dict[str, Any]:
         """Return the collator's tail settings: an autoregressive loss never reads the tail."""
@@ -327,7 +336,9 @@ def _split(recipe: TrainingRecipe, corpus: Corpus, tokenizer: Any) -> tuple[list
                 f"There is no text to {name} that fits a canvas of {recipe.canvas} tokens; give more texts or a larger "
                 "canvas."
             )
-    return kept[0], kept[1][:: -(-len(kept[1]) // recipe.validation_size)]
+    stride = -(-len(kept[1]) // recipe.validation_size)
+    stride |= bool(recipe.record)  # odd, or pairs would be held out in one direction only
+    return kept[0], kept[1][::stride]
 
 
 def _last_checkpoint(folder: Path) -> str:

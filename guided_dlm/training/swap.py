@@ -9,31 +9,37 @@ from typing import Any
 
 from guided_dlm.errors import InvalidRequest
 
-SHARE = 0.7  # of the values; the rest stay, with the company they keep in the data
+SHARE = 0.7  # of the values are tried; the rest stay, with the company they keep in the data
 VOWELS = "aeiouAEIOU"
 Line = tuple[str, dict[str, Any]]
 
 
 def swap_values(lines: Sequence[Line], slots: Sequence[str], seed: int = 0, share: float = SHARE) -> list[Line]:
-    """Return (text, record) lines, a `share` of the values of `slots` changed for others of the same slot, in both.
+    """Return (text, record) lines, values of `slots` changed for others of the same slot, in both.
 
-    A value is changed where the text has it as whole words, in any case, and to one that the text lacks; "a" or "an"
-    before it follows. What goes together in the data (a name and its one cuisine) then no longer gives one away by the
-    other: counterfactual augmentation, 1909.12434, by rule.
+    Each is tried for with probability `share`, and changed where the text has it as whole words, in any case, no other
+    value of the record has it in it, and the text lacks the new one; "a" or "an" before it follows, by its first
+    letter. What goes together in the data (a name and its one cuisine) then no longer gives one away by the other:
+    counterfactual augmentation, 1909.12434, by rule.
 
     Raises:
-        InvalidRequest: a slot has no string value anywhere.
+        InvalidRequest: a slot has fewer than two values, strings, in all the records, or `share` is no share.
     """
+    if not 0 <= share <= 1:
+        raise InvalidRequest(f"share={share!r} must be in [0, 1].")
     draw = random.Random(seed)
     values = {slot: sorted({record[slot] for _, record in lines if _is_word(record.get(slot))}) for slot in slots}
     for slot, found in values.items():
-        if not found:
-            raise InvalidRequest(f"swap={slot!r}: no record has a string there; name slots of the records.")
+        if len(found) < 2:
+            raise InvalidRequest(
+                f"swap={slot!r}: {len(found)} values are strings there, and it takes two; name slots of the records."
+            )
     changed = []
     for text, record in lines:
         for slot in slots:
             if _is_word(record.get(slot)) and draw.random() < share:
-                text, record = _swap(text, record, slot, draw.choice(values[slot]))
+                new = draw.choice([value for value in values[slot] if value != record[slot]])
+                text, record = _swap(text, record, slot, new)
         changed.append((text, record))
     return changed
 
@@ -44,7 +50,8 @@ def _is_word(value: Any) -> bool:
 
 def _swap(text: str, record: dict[str, Any], slot: str, new: str) -> Line:
     place = re.compile(rf"(?:\b(an?) )?(?<!\w){re.escape(record[slot])}(?!\w)", re.IGNORECASE)
-    if place.search(text) is None or new.lower() in text.lower():
+    others = [value for name, value in record.items() if name != slot and isinstance(value, str)]
+    if place.search(text) is None or new.lower() in text.lower() or any(map(place.search, others)):
         return text, record
 
     def written(found: re.Match[str]) -> str:

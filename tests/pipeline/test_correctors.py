@@ -41,7 +41,7 @@ STRONG: dict[str, Corrector] = {  # strong enough to act on canvases of a few to
     "informed": Informed(count=2, repeats=2, groups=2),
     "gibbs": Gibbs(sweeps=2, group=1),
     "p2": P2(),
-    "p2+gibbs": Chain(),
+    "p2+gibbs": Chain(then=Gibbs(temperature=0.9)),
 }
 
 
@@ -199,6 +199,13 @@ def test_a_chain_writes_as_its_first_and_goes_over_the_text_as_its_second() -> N
     assert torch.equal(nothing.tokens, first.tokens)
 
 
+@pytest.mark.parametrize(("temperature", "factor"), [(0.01, 0.5), (60.0, 2.0), (0.0, 0.5)])
+def test_a_corrector_does_not_leave_the_temperatures_that_a_run_may_have(temperature: float, factor: float) -> None:
+    chain = Chain(then=Gibbs(temperature=factor))
+    out = tiny_pipeline()(constraint=Length(words=3), corrector=chain, temperature=temperature, steps=4)
+    assert out.satisfied.all()
+
+
 def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
     pipe = tiny_pipeline()
     with pytest.raises(UnknownName, match="Did you mean 'gibbs'"):
@@ -209,6 +216,10 @@ def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
         lambda: RemdmCap(strength=2.0),
         lambda: Gibbs(group=0),
         lambda: Gibbs(temperature=0.0),
+        lambda: Chain(first="p2"),
+        lambda: Chain(first=P2(keep_tail=False)),
+        lambda: Chain(first=Gibbs(), then=Gibbs()),
+        lambda: Chain(first=P2(), then=P2()),
         lambda: Rescore(count=0),
         lambda: P2(strength=-1),
     ):

@@ -15,7 +15,7 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.training.data import CanvasCollator
 from guided_dlm.training.objectives import any_order, length_first, length_nll
 from guided_dlm.training.pairs import as_prompt, encode_pairs, read_pairs, record_text
-from guided_dlm.training.recipe import TrainingRecipe, train
+from guided_dlm.training.recipe import TrainingRecipe, _split, train
 from guided_dlm.training.tokenization import build_bpe_tokenizer
 
 RECORD = {"name": "Caf\u00e9 Mill", "area": "riverside"}
@@ -82,6 +82,14 @@ def test_the_length_is_scored_among_the_places_after_the_prompt() -> None:
 def test_batches_carry_where_completions_begin() -> None:
     batch = CanvasCollator(9, 8)([{"input_ids": [1, 2, 3], "length": 3, "begin": 2}, {"input_ids": [1], "length": 1}])
     assert batch["begin"].tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("size", [4, 5, 8])
+def test_both_directions_are_held_out(data: Path, tmp_path: Path, size: int) -> None:
+    recipe = TrainingRecipe(data=str(data), out="", validation=str(data), record="record", validation_size=size)
+    tokenizer = build_bpe_tokenizer([TEXT, record_text(RECORD)], 300)
+    _, held_out = _split(recipe, read_pairs(str(data), "record"), tokenizer)
+    assert len({tuple(example["input_ids"]) for example in held_out}) == 2
 
 
 def test_a_model_of_pairs_is_trained_and_held_to_a_schema(data: Path, tmp_path: Path) -> None:

@@ -38,12 +38,18 @@ def test_a_value_is_a_whole_word_in_any_case_and_never_one_that_the_text_has() -
         ("Thai , no Sushi", {"food": "Thai"}),
         ("x", {"food": "Sushi"}),
     ]
-    (first, _), (second, record), _ = swap_values(lines, ["food"], share=1.0, seed=0)
-    assert first in ("thai food at Thailand", "Sushi food at Thailand")
-    assert (second, record) == lines[1]
-    assert {swap_values(lines, ["food"], seed, share=1.0)[0][0] for seed in range(20)} == {
-        "thai food at Thailand", "Sushi food at Thailand"
-    }  # fmt: skip
+    for seed in range(10):
+        (first, _), second, _ = swap_values(lines, ["food"], seed, share=1.0)
+        assert first == "Sushi food at Thailand" and second == lines[1]
+
+
+def test_what_another_value_has_in_it_stays() -> None:
+    line = ("Indian food near Raja Indian Cuisine", {"food": "Indian", "near": "Raja Indian Cuisine"})
+    lines: list[Line] = [line, ("x", {"food": "Thai", "near": "Mill"})]
+    for seed in range(20):
+        assert swap_values(lines, ["food"], seed, share=1.0)[0] == line
+        for text, record in swap_values(lines, ["near", "food"], seed, share=1.0)[:1]:
+            assert record["near"] in text and record["food"] in text
 
 
 def test_the_same_seed_swaps_alike_and_no_slots_none() -> None:
@@ -63,12 +69,25 @@ def test_more_readings_are_more_pairs_to_records_each_with_swaps_of_its_own(tmp_
 
 
 def test_a_slot_that_no_record_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="'colour': no record has a string there"):
+    with pytest.raises(InvalidRequest, match="'colour': 0 values are strings there"):
         swap_values(LINES, ["colour"])
+    with pytest.raises(InvalidRequest, match="'area': 1 values"):
+        swap_values(LINES, ["area"])
+    with pytest.raises(InvalidRequest, match="share=7"):
+        swap_values(LINES, ["food"], share=7.0)
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"text": "a", "record": {"size": 3}}')
     with pytest.raises(InvalidRequest, match="'size'"):
         read_pairs(str(path), "record", ("size",))
-    for fields in ({"swap": ("food",)}, {"swap": "food", "record": "record"}):
+    whole = {"data": "", "out": "", "record": "record", "validation": "held out"}
+    assert TrainingRecipe(**whole, swap=("food",), readings=2).readings == 2  # type: ignore[arg-type]
+    for fields in (
+        {"swap": ("food",), "record": None},
+        {"readings": 2, "validation": None},
+        {"readings": 2, "record": None},
+    ):
+        with pytest.raises(InvalidRequest, match="not what is held out"):
+            TrainingRecipe(**whole | fields)  # type: ignore[arg-type]
+    for swap in ("food", [1]):
         with pytest.raises(InvalidRequest, match="list of slots"):
-            TrainingRecipe(data="", out="", **fields)  # type: ignore[arg-type]
+            TrainingRecipe(**whole | {"swap": swap})  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def read_pairs(source: str, field: str, swap: Sequence[str] = (), readings: int 
     `readings` there are as many pairs from text to record, each with swaps of its own.
 
     Raises:
-        InvalidRequest: nothing is found there, a line lacks either of the two, or no record has a slot of `swap`.
+        InvalidRequest: nothing is found there, a line lacks either of the two, or a slot of `swap` lacks two values.
     """
     lines = []
     for line, where in read_lines(source):

@@ -75,9 +75,10 @@ class Informed(Rescore):
 class Gibbs(Corrector):
     """When the text is finished, draw groups of positions again from the guided, conditioned posterior.
 
-    A sweep visits every position once, `group` at a time, in a random order. One at a time, at temperature 1 and with an
-    exact denoiser, it leaves the model's law as it is, and the law given a hard constraint; larger groups save calls, not exactly.
-    Below 1, `temperature` draws likelier tokens: it multiplies that of the run, which stays in [0.01, 100] or 0.
+    A sweep visits every position once, `group` at a time, in a random order. One at a time, at temperature 1 and with
+    an exact denoiser, it leaves the model's law as it is, and the law given a hard constraint; larger groups save
+    calls, not exactly. Below 1, `temperature` draws likelier tokens: it multiplies that of the run, which stays in
+    [0.01, 100] or 0.
     """
 
     sweeps: int = 1

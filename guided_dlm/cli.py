@@ -142,6 +142,7 @@ def train(
     layers: int = 6,
     heads: int = 4,
     record: Annotated[str | None, typer.Option(help="A field with a JSON object: learn text <-> record.")] = None,
+    clean: Annotated[int, typer.Option(help="Folds in which records are first read again from their texts.")] = 0,
     swap: Annotated[
         list[str] | None, typer.Option(help="A slot of the record whose values change places in training; repeat it.")
     ] = None,

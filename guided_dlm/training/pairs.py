@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.training.clean import clean_records
 from guided_dlm.training.data import read_lines
 from guided_dlm.training.swap import swap_values
 
@@ -23,14 +24,18 @@ def as_prompt(source: str) -> str:
     return " ".join(source.split()) + "\n"
 
 
-def read_pairs(source: str, field: str, swap: Sequence[str] = (), readings: int = 1, seed: int = 0) -> list[Pair]:
+def read_pairs(
+    source: str, field: str, swap: Sequence[str] = (), readings: int = 1, seed: int = 0, clean: int = 0
+) -> list[Pair]:
     """Return (prompt, completion) from a `.jsonl` file of {"text": ..., field: {...}}: two pairs a line, one each way.
 
-    Values of the slots `swap` are changed for others of the file, in text and record: see `swap_values`. With more
-    `readings` there are as many pairs from text to record, each with swaps of its own.
+    With `clean` the records are first read again from their texts, in so many folds: see `clean_records`. Values of the
+    slots `swap` are changed for others of the file, in text and record: see `swap_values`. With more `readings` there
+    are as many pairs from text to record, each with swaps of its own.
 
     Raises:
-        InvalidRequest: nothing is found there, a line lacks either of the two, or a slot of `swap` lacks two values.
+        InvalidRequest: nothing is found there, a line lacks either of the two, a slot of `swap` lacks two values, or
+            there are fewer different records than folds.
     """
     lines = []
     for line, where in read_lines(source):
@@ -40,6 +45,8 @@ def read_pairs(source: str, field: str, swap: Sequence[str] = (), readings: int 
         lines.append((" ".join(text.split()), record))
     if not lines:
         raise InvalidRequest(f"{source!r} holds no pairs.")
+    if clean:
+        lines = clean_records(lines, swap, folds=clean, seed=seed)
     pairs = []
     for reading in range(readings):
         for text, record in swap_values(lines, swap, seed + reading):

@@ -41,9 +41,10 @@ class TrainingRecipe:
     `data` and `validation` are text files or `datasets` names. `start` is a model folder to begin from (its tokenizer
     comes along); an autoregressive start for a masked model is expected and works, since outputs are aligned alike.
     `record` names a field with a JSON object beside each text: the model then learns to write the one as the completion
-    of the other, both ways; values of its slots `swap` are changed for others while training, in text and record, so
-    that none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is
-    written, with swaps of its own. `label` names a field with a text label: the label is the prompt of its text, and
+    of the other, both ways. With `clean` the records are first read again from their texts in so many folds
+    (`clean_records`); values of the slots `swap` are changed for others while training, in text and record, so that
+    none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is written,
+    with swaps of its own. `label` names a field with a text label: the label is the prompt of its text, and
     masked in a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
     (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
@@ -65,6 +66,7 @@ class TrainingRecipe:
     layers: int = 6
     heads: int = 4
     record: str | None = None
+    clean: int = 0
     swap: Sequence[str] = ()
     readings: int = 1
     label: str | None = None
@@ -148,11 +150,13 @@ class TrainingRecipe:
         """Refuse what is for records alone, and swaps of what is to be held out."""
         if isinstance(self.swap, str) or not all(isinstance(slot, str) for slot in self.swap):
             raise InvalidRequest(f"swap={self.swap!r} must be a list of slots of the records.")
-        if (self.swap or self.readings > 1) and not (self.record and self.validation):
+        if (self.swap or self.clean or self.readings > 1) and not (self.record and self.validation):
             raise InvalidRequest(
-                f"swap={self.swap!r}, readings={self.readings}: both change what is trained on, not what is held out; "
-                "give them with record, the field of the records, and with a validation file."
+                f"swap={self.swap!r}, clean={self.clean}, readings={self.readings}: they change what is trained on, "
+                "not what is held out; give them with record, the field of the records, and with a validation file."
             )
+        if self.clean < 0 or self.clean == 1:
+            raise InvalidRequest(f"clean={self.clean} must be 0, or at least 2 folds, each read by the others.")
 
     def tails(self) -> dict[str, Any]:
         """Return the collator's tail settings: an autoregressive loss never reads the tail."""
@@ -301,7 +305,7 @@ def _read(recipe: TrainingRecipe, source: str, split: str) -> Corpus:
     if recipe.label:
         return read_labelled(source, recipe.label)
     if recipe.record and split == "train":
-        return read_pairs(source, recipe.record, recipe.swap, recipe.readings, recipe.seed)
+        return read_pairs(source, recipe.record, recipe.swap, recipe.readings, recipe.seed, recipe.clean)
     if recipe.record:
         return read_pairs(source, recipe.record)
     return read_texts(source, split)

@@ -48,6 +48,11 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def stands_in(value: Any, text: str) -> bool:
+    """Whether the value is a string that the text has in it as whole words, in any case."""
+    return _is_word(value) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+
+
 def _swap(text: str, record: dict[str, Any], slot: str, new: str) -> Line:
     place = re.compile(rf"(?:\b(an?) )?(?<!\w){re.escape(record[slot])}(?!\w)", re.IGNORECASE)
     others = [value for name, value in record.items() if name != slot and isinstance(value, str)]

@@ -85,6 +85,8 @@ def test_a_slot_that_no_record_has_is_refused(tmp_path: Path) -> None:
         {"swap": ("food",), "record": None},
         {"readings": 2, "validation": None},
         {"readings": 2, "record": None},
+        {"clean": 5, "validation": None},
+        {"clean": 2, "record": None},
     ):
         with pytest.raises(InvalidRequest, match="not what is held out"):
             TrainingRecipe(**whole | fields)  # type: ignore[arg-type]

@@ -96,6 +96,8 @@ def batches(examples: list[dict[str, Any]], size: int, grouped: bool, seed: int)
 def packed(examples: list[dict[str, Any]], size: int, canvas: int, seed: int) -> Iterator[list[dict[str, Any]]]:
     """Batches without end: nine of canvases that are full of texts end to end, then one of a text a canvas."""
     draw, alone = random.Random(seed), batches(examples, size, True, seed)
+    if sum(example["length"] for example in examples) <= (size + 1) * canvas:
+        raise SystemExit(f"The texts fill no batch of {size} packed canvases of {canvas}; give more of them.")
     while True:
         ids = [token for example in draw.sample(examples, len(examples)) for token in example["input_ids"]]
         full = [{"input_ids": ids[i : i + canvas], "length": canvas} for i in range(0, len(ids) - canvas, canvas)]

@@ -75,7 +75,9 @@ def main() -> None:
         rows.append(as_row(name, scores, seconds))
         print(rows[-1], flush=True)
     header = ("text to record", "valid %", "slot accuracy %", "precision %", "F1 %", "exact %", "seconds")
-    settings = conditions(model=arguments.model, n=len(lines), steps=arguments.steps, seed=0)
+    settings = conditions(
+        model=arguments.model, n=len(lines), length_first_steps=arguments.steps, votes=arguments.votes, seed=0
+    )
     publish("extraction", "Records from text", header, rows, settings)
     back = pipeline(
         [as_prompt(record_text(record)) for record in records],

@@ -38,7 +38,8 @@ CORRECTORS: dict[str, Corrector] = {
     "informed": Informed(),
     "gibbs": Gibbs(),
     "p2": P2(),
-    "p2+gibbs": Chain(first=P2(), then=Gibbs(temperature=0.9)),
+    "p2+gibbs": Chain(first=P2(), then=Gibbs(sweeps=2)),
+    "p2+gibbs+distinct": Chain(first=P2(), then=Gibbs(sweeps=2, distinct=4)),
 }
 
 

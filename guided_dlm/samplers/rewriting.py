@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from guided_dlm.canvas import Canvas
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes import Transition
 from guided_dlm.processes.schedules import Schedule
@@ -79,21 +80,26 @@ class Gibbs(Corrector):
     an exact denoiser, it leaves the model's law as it is, and the law given a hard constraint; larger groups save
     calls, not exactly. Below 1, `temperature` draws likelier tokens: it multiplies that of the run, which stays in
     [0.01, 100] or 0.
+
+    Up to `distinct` more sweeps go only over rows that say what an earlier row of the batch with the same prompt says,
+    each until it says something else: best effort, towards the law given that no two rows are equal. All rows but the
+    first then depend on the other rows of their batch.
     """
 
     sweeps: int = 1
     group: int = 1
     temperature: float = 1.0
+    distinct: int = 0
 
     def __post_init__(self) -> None:
         """Refuse counts and temperatures that mean nothing."""
         check_range(self, "temperature", self.temperature, 0.01, 100.0)
         check_counts(self, group=self.group)
-        check_counts(self, least=0, sweeps=self.sweeps)
+        check_counts(self, least=0, sweeps=self.sweeps, distinct=self.distinct)
 
     def turns(self, length: int) -> int:
         """One for each group of each sweep."""
-        return self.sweeps * -(-length // self.group)
+        return (self.sweeps + self.distinct) * -(-length // self.group)
 
     def warmth(self) -> float:
         """Return its temperature."""
@@ -102,10 +108,20 @@ class Gibbs(Corrector):
     def select(self, written: Written) -> Tensor:
         """Return the next group of a random order of the eligible positions."""
         assert written.turn is not None  # nothing else asks: revisits() is False
-        sweep, part = divmod(written.turn, self.turns(written.after.tokens_BL.shape[1]) // self.sweeps)
-        order_BL = written.coins(sweep).masked_fill(~written.eligible_BL, torch.inf)
+        sweep, part = divmod(written.turn, -(-written.after.tokens_BL.shape[1] // self.group))
+        order_BL = written.coins(written.at.index + 1 + sweep).masked_fill(~written.eligible_BL, torch.inf)
         rank_BL = order_BL.argsort(dim=-1, stable=True).argsort(dim=-1)
-        return written.eligible_BL & (rank_BL // self.group == part)
+        chosen_BL = written.eligible_BL & (rank_BL // self.group == part)
+        return chosen_BL if sweep < self.sweeps else chosen_BL & repeats(written.after)[:, None]
+
+
+def repeats(canvas: Canvas) -> Tensor:
+    """Return the rows whose prompt and tokens are those of an earlier row, bool `[B]`."""
+    prompt_BP = canvas.prompt_BP.masked_fill(~canvas.visible_BP, -1)
+    _, kind_B = torch.cat([prompt_BP, canvas.tokens_BL], dim=1).unique(dim=0, return_inverse=True)
+    row_B = torch.arange(len(kind_B), device=kind_B.device)
+    first_K = torch.full_like(row_B, len(row_B)).scatter_reduce(0, kind_B, row_B, "amin")
+    return row_B > first_K[kind_B]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from guided_dlm.samplers.corrector import Written
 from guided_dlm.samplers.correctors import P2, Gibbs, Informed, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale, Rescore
 from guided_dlm.samplers.loop import NO_CARRY, Revision, run
 from guided_dlm.samplers.remasking import sigma_max
+from guided_dlm.samplers.rewriting import repeats
 
 ROWS = 20_000
 MASK = 3
@@ -234,6 +236,37 @@ def test_gibbs_sweeps_bring_a_text_that_was_written_at_once_to_the_joint() -> No
     plain, corrected = (plan_of(joint, one, ROWS, steps=1) for one in (None, Gibbs(sweeps=8)))
     assert tv(counts(sample(plain, empty(plain)), 4), joint.flatten()) > 0.15
     assert tv(counts(sample(corrected, empty(corrected)), 4), joint.flatten()) < 0.03
+
+
+@pytest.mark.parametrize("pattern", [None, "[ab]*c?[ab]*"])
+def test_rows_that_repeat_an_earlier_one_are_drawn_again_until_they_do_not(pattern: str | None) -> None:
+    joint = random_joint(4, 4, seed=17, text=[0, 1, 2])
+    automaton = None if pattern is None else ByteAutomaton.from_regex(pattern).lift(PLAIN)
+    law_N = joint.flatten() * (1.0 if automaton is None else accepted(automaton, 4))
+    possible = int((law_N > 0).sum())
+    rows = possible // 3
+    start = canvas_of(canvases(4, 4)[law_N.argmax()].expand(rows, 4), PLAIN)
+    once, more = (
+        swept(plan_of(joint, one, rows, automaton=automaton), start) for one in (Gibbs(), Gibbs(distinct=200))
+    )
+    assert len(once.unique(dim=0)) < rows == len(more.unique(dim=0))
+    assert torch.equal(more[0], once[0])
+    assert bool((law_N.reshape(joint.shape)[tuple(more.T)] > 0).all())
+
+
+def test_no_more_turns_are_taken_than_rows_repeat_each_other() -> None:
+    joint = random_joint(4, 3, seed=19, text=[0, 1, 2])
+    start = canvas_of(torch.tensor([[0, 1, 2], [2, 1, 0]]), PLAIN)
+    plan = plan_of(joint, Gibbs(sweeps=0, distinct=9), 2)
+    assert list(Revision(plan, Gibbs(sweeps=0, distinct=9), start).turns(start, NO_CARRY)) == []
+
+
+def test_a_row_repeats_another_of_the_same_prompt_only() -> None:
+    tokens = torch.tensor([[0, 1], [0, 1], [0, 1], [1, 1], [0, 1]])
+    prompt = torch.tensor([[9, 2], [8, 2], [3, 2], [8, 2], [8, 7]])
+    visible = torch.tensor([[False, True], [False, True], [True, True], [False, True], [True, True]])
+    canvas = replace(canvas_of(tokens, PLAIN), prompt_BP=prompt, visible_BP=visible)
+    assert repeats(canvas).tolist() == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize("corrector", [Rescore(count=1, groups=3), Informed(count=1, groups=3)])

@@ -177,7 +177,8 @@ class GuidedPipeline:
             temperature: 0 is the mode of each step's posterior; by default the model's own, else 1.
             top_k: keep this many tokens per position; the rest lose 50 nats.
             top_p: keep the smallest set of tokens with this mass; the rest lose 50 nats. By default the model's own.
-            seed: one number, or one per row; a row's text depends on its own seed alone.
+            seed: one number, or one per row; a row's text depends on its own seed alone, unless a corrector keeps rows
+                distinct.
             particles: rows that compete for each sample, weighted and resampled; follows rewards, and corrects what a
                 step, or a block, cannot know of what comes later. `out.log_weights` estimates each log-normaliser.
             resampling: "systematic", by weights that correct whole runs; or "search": at every step one particle, drawn
@@ -186,7 +187,7 @@ class GuidedPipeline:
                 1 is the prompt alone. A number, or a function of progress in [0, 1).
             negative_prompt: what the unconditional law is told instead; by default the prompt is masked.
             unconditional: a second model for it.
-            batch_size: rows sampled at once; the result does not depend on it.
+            batch_size: rows sampled at once; the result does not depend on it, with the same exception.
             block_length: write the canvas in blocks of this many positions, left to right, `steps` steps each; what
                 comes after a block is not predicted, only kept possible, and a `Choice` reports no posterior. Soft
                 guides see the block alone, and progress is that of the block. By default a block model's own length.

@@ -118,7 +118,7 @@ class Gibbs(Corrector):
 def repeats(canvas: Canvas) -> Tensor:
     """Return the rows whose prompt and tokens are those of an earlier row, bool `[B]`."""
     prompt_BP = canvas.prompt_BP.masked_fill(~canvas.visible_BP, -1)
-    _, kind_B = torch.cat([prompt_BP, canvas.tokens_BL], dim=1).unique(dim=0, return_inverse=True)
+    _, kind_B = torch.unique(torch.cat([prompt_BP, canvas.tokens_BL], dim=1), dim=0, return_inverse=True)
     row_B = torch.arange(len(kind_B), device=kind_B.device)
     first_K = torch.full_like(row_B, len(row_B)).scatter_reduce(0, kind_B, row_B, "amin")
     return row_B > first_K[kind_B]

@@ -106,7 +106,7 @@ def clean_records(
     random.Random(seed).shuffle(different)
     fold = {key: i % folds for i, key in enumerate(different)}
     cleaned = list(lines)
-    with tqdm(total=folds * epochs, desc="cleaning records") as bar:
+    with tqdm(total=folds * epochs, desc="cleaning records", disable=None) as bar:
         for part in range(folds):
             reader = SlotReader(lines)
             others = [line for line, key in zip(lines, keys, strict=True) if fold[key] != part]

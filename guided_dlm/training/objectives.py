@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+AHEAD = 4  # tokens that `left_to_right` scores after each place
+
 Objective = Callable[[Any, Tensor, Tensor, torch.Generator | None, Tensor | None], Tensor]
 
 
@@ -81,6 +83,22 @@ def length_first(
     return hidden_BL, weight_B[:, None] * hidden_BL
 
 
+def left_to_right(
+    tokens_BL: Tensor, length_B: Tensor, generator: torch.Generator | None, begin_B: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return hidden positions and weights `[B, L]` for the order of reading: all is hidden from some place on.
+
+    The place is uniform over text and end. Scored are the next `AHEAD` tokens, each given what stands before the place,
+    in the mean of as much weight as the whole text: only of the first of them is that a bound's term.
+    """
+    begin_B = torch.zeros_like(length_B) if begin_B is None else begin_B
+    size_B = length_B - begin_B
+    cut_B = begin_B + (comb(len(size_B), generator, size_B.device) * size_B).long()
+    place_BL = torch.arange(tokens_BL.shape[1], device=tokens_BL.device) - cut_B[:, None]
+    scored_BL = (place_BL >= 0) & (place_BL < AHEAD) & (place_BL < (length_B - cut_B)[:, None])
+    return place_BL >= 0, scored_BL * (size_B / scored_BL.sum(-1))[:, None]
+
+
 def weighted_nll(model: Any, tokens_BL: Tensor, hidden_BL: Tensor, weight_BL: Tensor) -> Tensor:
     """Return the weighted cross entropies `[B, L]` of the hidden tokens, in nats."""
     noisy_BL = tokens_BL.masked_fill(hidden_BL, model.config.mask_token_id)
@@ -103,14 +121,24 @@ def masked(
     length_B: Tensor,
     generator: torch.Generator | None,
     begin_B: Tensor | None = None,
+    onward: float = 0.0,
 ) -> Tensor:
-    """Return the training loss `[B]`, in nats: a mixture of two kinds of order.
+    """Return the training loss `[B]`, in nats: a mixture of two kinds of order, or three.
 
     Every other canvas is hidden in any order, for an estimate of the masked-diffusion bound with the tail in it; the
     others with end and tail known, as the default sampler meets them. `evaluate_masked` reports the bounds themselves.
+    A share `onward` of either is hidden from some place to the end instead, as `left_to_right` samplers meet it.
     """
     hidden_BL, weight_BL = any_order(tokens_BL, length_B, generator, begin_B)
     inner_BL, inner_weight_BL = length_first(tokens_BL, length_B, generator, begin_B)
     even_B1 = (torch.arange(len(tokens_BL), device=tokens_BL.device) % 2 == 0)[:, None]
-    hidden_BL = torch.where(even_B1, hidden_BL, inner_BL)
-    return weighted_nll(model, tokens_BL, hidden_BL, torch.where(even_B1, weight_BL, inner_weight_BL)).sum(-1)
+    hidden_BL, weight_BL = (
+        torch.where(even_B1, *pair) for pair in ((hidden_BL, inner_BL), (weight_BL, inner_weight_BL))
+    )
+    if onward:
+        rest = left_to_right(tokens_BL, length_B, generator, begin_B)
+        onward_B1 = torch.rand(len(tokens_BL), 1, generator=generator, device=tokens_BL.device) < onward
+        hidden_BL, weight_BL = (
+            torch.where(onward_B1, *pair) for pair in zip(rest, (hidden_BL, weight_BL), strict=True)
+        )
+    return weighted_nll(model, tokens_BL, hidden_BL, weight_BL).sum(-1)

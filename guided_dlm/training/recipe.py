@@ -44,7 +44,8 @@ class TrainingRecipe:
     of the other, both ways. With `clean` the records are first read again from their texts in so many folds
     (`clean_records`); values of the slots `swap` are changed for others while training, in text and record, so that
     none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is written,
-    with swaps of its own. `label` names a field with a text label: the label is the prompt of its text, and
+    with swaps of its own. A share `onward` of a masked model's canvases is hidden from some place to the end, for
+    writing left to right. `label` names a field with a text label: the label is the prompt of its text, and
     masked in a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
     (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
@@ -69,6 +70,7 @@ class TrainingRecipe:
     clean: int = 0
     swap: Sequence[str] = ()
     readings: int = 1
+    onward: float = 0.0
     label: str | None = None
     label_dropout: float = 0.1
     tokenizer: str = "word"
@@ -118,6 +120,10 @@ class TrainingRecipe:
         if not 0 <= self.label_dropout < 1:
             raise InvalidRequest(
                 f"label_dropout={self.label_dropout} is a share of the examples; it must be in [0, 1)."
+            )
+        if not 0 <= self.onward <= 1 or (self.onward and self.objective != "masked"):
+            raise InvalidRequest(
+                f"onward={self.onward} is a share of a masked model's canvases: in [0, 1], and 0 for other objectives."
             )
         if not 0 <= self.full_share <= 1:
             raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
@@ -286,6 +292,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
         model=model,
         held_out=held_out,
         objective=recipe.objective,
+        onward=recipe.onward,
         pad_id=tokenizer.pad_token_id,
         args=arguments,
         train_dataset=_drop_labels(recipe, examples, tokenizer),

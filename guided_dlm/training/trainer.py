@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,12 +44,18 @@ class DiffusionTrainer(Trainer):
     """
 
     def __init__(
-        self, model: DiffusionTransformer, held_out: list[dict[str, Any]], objective: str, pad_id: int, **kwargs: Any
+        self,
+        model: DiffusionTransformer,
+        held_out: list[dict[str, Any]],
+        objective: str,
+        pad_id: int,
+        onward: float = 0.0,
+        **kwargs: Any,
     ) -> None:
-        """Take what `Trainer` takes, the held-out examples and the name of the objective."""
+        """Take what `Trainer` takes, held-out examples, the objective by name, and the share `onward` of `masked`."""
         super().__init__(model=model, eval_dataset=held_out, **kwargs)
         self._net, self._held_out, self._pad_id = model, held_out, pad_id
-        self._objective: Objective = OBJECTIVES[objective]
+        self._objective: Objective = partial(masked, onward=onward) if onward else OBJECTIVES[objective]
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the objective in nats per token of text and end."""

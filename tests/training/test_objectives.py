@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from guided_dlm.training import objectives
 from guided_dlm.training.objectives import (
     any_order,
     autoregressive,
     cross_entropy,
+    left_to_right,
     length_first,
     length_nll,
     masked,
@@ -97,6 +99,50 @@ def test_each_set_of_orders_is_sampled_without_bias_for_every_row(orders: Any, s
 def test_half_of_the_canvases_are_hidden_in_any_order_and_half_after_their_length() -> None:
     generator = torch.Generator().manual_seed(0)
     check_means(lambda: masked(MODEL, TOKENS_BL, LENGTH_B, generator), [3, 1, 3, 1])
+
+
+def test_from_left_to_right_a_token_at_a_time_the_mean_is_the_log_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objectives, "AHEAD", 1)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([masked(MODEL, TOKENS_BL, LENGTH_B, generator, onward=1.0) for _ in range(1500)])
+    for row, length in enumerate(LENGTH_B.tolist()):
+        exact = -math.log(float(MODEL.joint[tuple(TOKENS_BL[row, :length].tolist())].sum()))
+        error = float(draws[:, row].std() / math.sqrt(len(draws))) + 1e-5
+        assert float(draws[:, row].mean()) == pytest.approx(exact, abs=4.5 * error)
+
+
+def test_from_left_to_right_all_is_hidden_from_a_place_on_and_the_next_tokens_weigh_what_the_text_does() -> None:
+    tokens_BL, begin_B, length_B = (
+        torch.zeros(64, 12, dtype=torch.long),
+        torch.tensor([0, 3] * 32),
+        torch.tensor([9, 8] * 32),
+    )
+    hidden_BL, weight_BL = left_to_right(tokens_BL, length_B, torch.Generator().manual_seed(0), begin_B)
+    cut_B = 12 - hidden_BL.sum(-1)
+    assert torch.equal(hidden_BL, torch.arange(12) >= cut_B[:, None])
+    assert [sorted(set(cut_B[i::2].tolist())) for i in (0, 1)] == [list(range(9)), list(range(3, 8))]
+    for cut, length, begin, weight_L in zip(
+        cut_B.tolist(), length_B.tolist(), begin_B.tolist(), weight_BL, strict=True
+    ):
+        scored = range(cut, min(cut + objectives.AHEAD, length))
+        assert weight_L.nonzero()[:, 0].tolist() == list(scored)
+        torch.testing.assert_close(weight_L[scored], torch.full((len(scored),), (length - begin) / len(scored)))
+
+
+def test_a_share_of_the_canvases_is_hidden_from_left_to_right() -> None:
+    model, rows = Fixed(torch.zeros(4000, 4, SIZE)), 4000
+    masked(
+        model,
+        torch.zeros(rows, 4, dtype=torch.long),
+        torch.full((rows,), 4),
+        torch.Generator().manual_seed(0),
+        onward=0.6,
+    )
+    hidden_BL = model.seen[0] == MASK
+    suffix_B = (hidden_BL[:, 1:] >= hidden_BL[:, :-1]).all(-1) & hidden_BL[:, -1]
+    # By chance a set of k of 4 positions is a suffix in 1, 1/4, 1/6, 1/4 of the draws; after the length never.
+    by_chance = (1 + 1 / 4 + 1 / 6 + 1 / 4) / 4 / 2
+    assert float(suffix_B.float().mean()) == pytest.approx(0.6 + 0.4 * by_chance, abs=0.03)
 
 
 def test_the_length_is_paid_for_by_where_the_end_stands_on_an_empty_canvas() -> None:

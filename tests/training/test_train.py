@@ -130,6 +130,8 @@ def test_a_file_of_a_few_lines_is_enough(tmp_path: Path, lines: int) -> None:
         ({"heads": 32}, "even width"),
         ({"dropout": 1.0}, "dropout"),
         ({"min_count": 0}, "min_count"),
+        ({"onward": 1.5}, r"onward=1.5 is a share"),
+        ({"onward": 0.5, "objective": "uniform"}, "masked model's canvases"),
     ],
 )
 def test_a_recipe_that_cannot_be_run_is_refused(

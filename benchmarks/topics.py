@@ -1,0 +1,83 @@
+"""Does `topics-en` write what its label says? Every label, by a judge that shares neither data nor features with it.
+
+    python benchmarks/topics.py --held-out mixed/valid.jsonl.gz [--samples 20] [--steps 48] [--scale 2]
+
+The judge is a logistic regression on vectors of a sentence encoder, fitted to the held-out texts. How often it calls
+people's own texts by their label is said by two more, each fitted to one half of them and asked about the other. The
+first sample of each label is shown, unpicked.
+"""
+
+import argparse
+import statistics
+from collections import Counter
+from typing import Any
+
+from _judges import SentenceJudge
+from _report import RESULTS, conditions, publish
+from tqdm import tqdm
+
+from guided_dlm import GuidedPipeline
+from guided_dlm.evaluation.copying import duplicates
+from guided_dlm.training.data import read_lines
+from guided_dlm.training.pairs import as_prompt
+
+MODEL = "topics-en"
+
+
+def fit(lines: list[dict[str, str]]) -> SentenceJudge:
+    """A judge of these texts."""
+    return SentenceJudge([line["text"] for line in lines], [line["label"] for line in lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--held-out", required=True)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--scale", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    lines = [line for line, _ in read_lines(arguments.held_out)]
+    people: dict[str, list[bool]] = {}
+    for fitted, human in ((lines[::2], lines[1::2]), (lines[1::2], lines[::2])):
+        called = fit(fitted).predict([line["text"] for line in human])
+        for line, label in zip(human, called, strict=True):
+            people.setdefault(line["label"], []).append(label == line["label"])
+    judge = fit(lines)
+    pipeline = GuidedPipeline.from_pretrained(MODEL)
+    options: dict[str, Any] = {"steps": arguments.steps, "guidance_scale": arguments.scale, "corrector": "p2"}
+    options |= {"num_samples": arguments.samples, "seed": arguments.seed}
+    rows, shares = [], []
+    for label in tqdm(sorted(people), unit="label"):
+        texts = pipeline(as_prompt(label), **options).texts
+        found = judge.predict(texts)
+        shares.append(statistics.fmean(one == label for one in found))
+        other, often = Counter(one for one in found if one != label).most_common(1)[0] if shares[-1] < 1 else ("", 0)
+        human_share = f"{100 * statistics.fmean(people[label]):.0f} of {len(people[label])}"
+        confused = f"{other} ({often})" if often else ""
+        first = " ".join(texts[0].split()).replace("|", "\\|")
+        rows.append((label, f"{100 * shares[-1]:.0f}", human_share, confused, f"{100 * duplicates(texts):.0f}", first))
+    everyone = statistics.fmean(map(statistics.fmean, people.values()))
+    rows.append(("mean of labels", f"{100 * statistics.fmean(shares):.1f}", f"{100 * everyone:.1f}", "", "", ""))
+    header = ("label", "called so %", "people's %", "else mostly", "duplicates %", "first sample")
+    publish("topics", "Labels of topics-en", header, rows, conditions(model=MODEL, **options))
+    draw(sorted(people), shares, [statistics.fmean(people[label]) for label in sorted(people)])
+
+
+def draw(labels: list[str], shares: list[float], people: list[float]) -> None:
+    """Samples beside people's texts, label by label."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.8 + 0.3 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    for shift, values, colour, name in ((-0.2, shares, "tab:blue", "samples"), (0.2, people, "tab:grey", "people")):
+        axes.barh([i + shift for i in range(len(labels))], [100 * v for v in values], 0.38, color=colour, label=name)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="called by their label, %", xlim=(0, 100))
+    axes.invert_yaxis()
+    axes.legend(fontsize=8)
+    figure.savefig(RESULTS / "topics.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from functools import partial
 from guided_dlm.constraint import Constraint, Guide
 from guided_dlm.denoisers import Denoiser
 from guided_dlm.errors import InvalidRequest
-from guided_dlm.samplers import Rerank
+from guided_dlm.samplers import Corrector, Rerank
 from guided_dlm.weighting import value_at
 
 Constraints = Constraint | Sequence[Constraint | None] | None
@@ -68,6 +68,18 @@ def check_rerank(rerank: object, temperature: float, particles: int, blocks: str
         raise InvalidRequest(f"rerank cannot be combined with particles={particles}, whose weights are of plain draws.")
     if blocks:
         raise InvalidRequest(f"rerank reads whole texts, so it cannot be combined with {blocks}.")
+
+
+def check_distinct(corrector: Corrector | None, temperature: float, particles: int, blocks: str | None) -> None:
+    """Refuse to keep rows distinct where they are modes, particles, or beginnings of texts."""
+    if corrector is None or not corrector.compares_rows:
+        return
+    others = (blocks, f"particles={particles}" if particles > 1 else None, None if temperature else "temperature=0")
+    for name in filter(None, others):
+        raise InvalidRequest(
+            f"{corrector!r} draws texts again that repeat each other, so it cannot be combined with {name}; leave out "
+            "distinct."
+        )
 
 
 def check_alone(verifier: object, **others: object) -> None:

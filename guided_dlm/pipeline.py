@@ -18,6 +18,7 @@ from guided_dlm.arguments import (
     canvas_length,
     check_alone,
     check_counts,
+    check_distinct,
     check_rerank,
     check_rewards,
     check_together,
@@ -216,6 +217,8 @@ class GuidedPipeline:
             temperature=None if used.temperature else used.temperature,
         )  # fmt: skip
         check_together(particles, resampling, return_trace, blocks, used.corrector is not None)
+        corrector = corrector_of(used.corrector, self.denoiser.process.selects)
+        check_distinct(corrector, used.temperature, particles, blocks)
         prompts = list_prompts(prompt)
         wishes = [wish for wish in per_prompt(constraint, len(prompts)) for _ in range(num_samples)]
         negatives = list_negatives(prompts, negative_prompt, num_samples)
@@ -231,7 +234,7 @@ class GuidedPipeline:
             observe=callback,
             trace=return_trace,
             block_length=block_length,
-            corrector=corrector_of(used.corrector, self.denoiser.process.selects),
+            corrector=corrector,
             latent_guidance=latent_guidance_of(
                 latent_guidance, self.denoiser.process, wished=any(wish is not None for wish in wishes)
             ),

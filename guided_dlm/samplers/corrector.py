@@ -81,6 +81,11 @@ class Corrector(ABC):
         """Return how many turns follow the last step; each hides what `select` says and writes all of it again."""
         return 0
 
+    @property
+    def compares_rows(self) -> bool:
+        """Whether a row depends on the other rows of its batch."""
+        return False
+
     def warmth(self) -> float:
         """Return what the run's temperature is multiplied by in these turns."""
         return 1.0

@@ -77,13 +77,13 @@ class Gibbs(Corrector):
     """When the text is finished, draw groups of positions again from the guided, conditioned posterior.
 
     A sweep visits every position once, `group` at a time, in a random order. One at a time, at temperature 1 and with
-    an exact denoiser, it leaves the model's law as it is, and the law given a hard constraint; larger groups save
+    an exact denoiser, sweeps leave the model's law as it is, and the law given a hard constraint; larger groups save
     calls, not exactly. Below 1, `temperature` draws likelier tokens: it multiplies that of the run, which stays in
     [0.01, 100] or 0.
 
-    Up to `distinct` more sweeps go only over rows that say what an earlier row of the batch with the same prompt says,
-    each until it says something else: best effort, towards the law given that no two rows are equal. All rows but the
-    first then depend on the other rows of their batch.
+    Up to `distinct` more sweeps go only over rows that have the tokens and the prompt of an earlier row of the batch,
+    each until it has others: best effort, and no law is kept. Such a row stays near the one that it repeated, and what
+    stands in a row depends on the other rows. It is for whole canvases, and not for temperature 0 or particles.
     """
 
     sweeps: int = 1
@@ -100,6 +100,11 @@ class Gibbs(Corrector):
     def turns(self, length: int) -> int:
         """One for each group of each sweep."""
         return (self.sweeps + self.distinct) * -(-length // self.group)
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether rows are kept distinct."""
+        return self.distinct > 0
 
     def warmth(self) -> float:
         """Return its temperature."""
@@ -164,6 +169,11 @@ class Chain(Corrector):
     def turns(self, length: int) -> int:
         """Return how many `then` takes."""
         return self.then.turns(length)
+
+    @property
+    def compares_rows(self) -> bool:
+        """Whether `then` does: `first` has no turns."""
+        return self.then.compares_rows
 
     def warmth(self) -> float:
         """Return that of `then`."""

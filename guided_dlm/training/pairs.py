@@ -25,7 +25,13 @@ def as_prompt(source: str) -> str:
 
 
 def read_pairs(
-    source: str, field: str, swap: Sequence[str] = (), readings: int = 1, seed: int = 0, clean: int = 0
+    source: str,
+    field: str,
+    swap: Sequence[str] = (),
+    readings: int = 1,
+    seed: int = 0,
+    clean: int = 0,
+    progress: bool = False,
 ) -> list[Pair]:
     """Return (prompt, completion) from a `.jsonl` file of {"text": ..., field: {...}}: two pairs a line, one each way.
 
@@ -35,7 +41,7 @@ def read_pairs(
 
     Raises:
         InvalidRequest: nothing is found there, a line lacks either of the two, a slot of `swap` lacks two values, or
-            there are fewer different records than folds.
+            records cannot be cleaned.
     """
     lines = []
     for line, where in read_lines(source):
@@ -46,7 +52,7 @@ def read_pairs(
     if not lines:
         raise InvalidRequest(f"{source!r} holds no pairs.")
     if clean:
-        lines = clean_records(lines, swap, folds=clean, seed=seed)
+        lines = clean_records(lines, swap, folds=clean, seed=seed, progress=progress)
     pairs = []
     for reading in range(readings):
         for text, record in swap_values(lines, swap, seed + reading):

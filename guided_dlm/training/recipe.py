@@ -281,7 +281,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
         if folder.exists() and not folder.is_dir():
             raise InvalidRequest(f"out={recipe.out!r}: {str(folder)!r} is a file; name a folder to write the model to.")
     set_seed(recipe.seed)
-    corpus = _read(recipe, recipe.data, "train")
+    corpus = _read(recipe, recipe.data, "train", progress)
     tokenizer = AutoTokenizer.from_pretrained(recipe.start) if recipe.start else _make_tokenizer(recipe, corpus)
     examples, held_out = _split(recipe, corpus, tokenizer)
     arguments = training_arguments(recipe)
@@ -308,11 +308,11 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     return figures
 
 
-def _read(recipe: TrainingRecipe, source: str, split: str) -> Corpus:
+def _read(recipe: TrainingRecipe, source: str, split: str, progress: bool = False) -> Corpus:
     if recipe.label:
         return read_labelled(source, recipe.label)
     if recipe.record and split == "train":
-        return read_pairs(source, recipe.record, recipe.swap, recipe.readings, recipe.seed, recipe.clean)
+        return read_pairs(source, recipe.record, recipe.swap, recipe.readings, recipe.seed, recipe.clean, progress)
     if recipe.record:
         return read_pairs(source, recipe.record)
     return read_texts(source, split)

@@ -49,12 +49,18 @@ def _is_word(value: Any) -> bool:
 
 
 def stands_in(value: Any, text: str) -> bool:
-    """Whether the value is a string that the text has in it as whole words, in any case."""
-    return _is_word(value) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether the text has a string or a number in it as whole words (of a script with spaces), in any case."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+        return False
+    return re.search(_whole(str(value)), text, re.IGNORECASE) is not None
+
+
+def _whole(value: str) -> str:
+    return rf"(?<!\w){re.escape(value)}(?!\w)"
 
 
 def _swap(text: str, record: dict[str, Any], slot: str, new: str) -> Line:
-    place = re.compile(rf"(?:\b(an?) )?(?<!\w){re.escape(record[slot])}(?!\w)", re.IGNORECASE)
+    place = re.compile(rf"(?:\b(an?) )?{_whole(record[slot])}", re.IGNORECASE)
     others = [value for name, value in record.items() if name != slot and isinstance(value, str)]
     if place.search(text) is None or new.lower() in text.lower() or any(map(place.search, others)):
         return text, record

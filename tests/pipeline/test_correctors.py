@@ -17,6 +17,7 @@ from guided_dlm.errors import InvalidRequest, UnknownName
 from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.samplers import CORRECTORS, Corrector, Plan, Snapshot
 from guided_dlm.samplers.commit import Confidence
+from guided_dlm.samplers.corrector import Written
 from guided_dlm.samplers.correctors import (
     P2,
     Chain,
@@ -41,9 +42,10 @@ STRONG: dict[str, Corrector] = {  # strong enough to act on canvases of a few to
     "informed": Informed(count=2, repeats=2, groups=2),
     "gibbs": Gibbs(sweeps=2, group=1),
     "p2": P2(),
-    "p2+gibbs": Chain(then=Gibbs(temperature=0.9)),
+    "p2+gibbs": Chain(then=Gibbs(sweeps=2, temperature=0.9)),
     "p2+gibbs+distinct": Chain(then=Gibbs(group=4, distinct=1)),
 }
+ROW_BY_ROW = [name for name, corrector in STRONG.items() if not corrector.compares_rows]
 
 
 def test_every_registered_corrector_is_tested_here() -> None:
@@ -85,7 +87,7 @@ def test_hard_constraints_hold_on_every_text(name: str, sampler: str) -> None:
     assert any(hidden)
 
 
-@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("name", ROW_BY_ROW)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_hard_constraints_hold_where_the_model_gives_them_no_probability(name: str, temperature: float) -> None:
     joint = torch.zeros(4, 4, 4, dtype=torch.float64)
@@ -96,7 +98,7 @@ def test_hard_constraints_hold_where_the_model_gives_them_no_probability(name: s
     assert bool(out.satisfied.all())
 
 
-@pytest.mark.parametrize("name", [name for name in STRONG if name != "p2+gibbs+distinct"])
+@pytest.mark.parametrize("name", ROW_BY_ROW)
 @pytest.mark.parametrize("sampler", ["confidence", "ancestral"])
 def test_a_row_does_not_depend_on_its_batch(name: str, sampler: str) -> None:
     pipe = tabular_pipeline(length=4, seed=2)
@@ -156,7 +158,7 @@ def test_without_a_constraint_what_is_written_again_does_not_end_the_text_anew()
     assert bool(ends[0].any()) and all(torch.equal(end, ends[0]) for end in ends)
 
 
-@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("name", ROW_BY_ROW)
 def test_correctors_work_with_soft_guides_contrast_blocks_and_search(name: str) -> None:
     pipe, corrector = tiny_pipeline(), STRONG[name]
     soft = Length(words=(2, 8)) & Energy(lambda p_BLV, step: p_BLV[..., 5].sum(-1))
@@ -205,6 +207,27 @@ def test_a_corrector_does_not_leave_the_temperatures_that_a_run_may_have(tempera
     chain = Chain(then=Gibbs(temperature=factor))
     out = tiny_pipeline()(constraint=Length(words=3), corrector=chain, temperature=temperature, steps=4)
     assert out.satisfied.all()
+
+
+def test_turns_draw_from_other_coins_than_the_steps_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[bool, set[int]] = {True: set(), False: set()}
+    coins = Written.coins
+
+    def noted(self: Written, step: int) -> torch.Tensor:
+        asked[self.turn is None].add(step)
+        return coins(self, step)
+
+    monkeypatch.setattr(Written, "coins", noted)
+    tiny_pipeline()(corrector=Chain(first=RemdmCap(strength=0.4), then=Gibbs(sweeps=2)), num_samples=2, steps=5)
+    assert len(asked[True]) >= 3 and len(asked[False]) == 2 and not asked[True] & asked[False]
+
+
+def test_rows_are_kept_distinct_only_where_whole_texts_are_drawn() -> None:
+    pipe, distinct = tiny_pipeline(), STRONG["p2+gibbs+distinct"]
+    assert len(set(pipe(corrector=distinct, num_samples=8, seed=[1] * 8, steps=4).texts)) > 1
+    for options in ({"block_length": 4}, {"temperature": 0.0}, {"particles": 4, "resampling": "search"}):
+        with pytest.raises(InvalidRequest, match="leave out distinct"):
+            pipe(corrector=distinct, **options)
 
 
 def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:

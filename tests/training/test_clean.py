@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guided_dlm.errors import InvalidRequest
-from guided_dlm.training import clean
+from guided_dlm.training import clean, recipe
 from guided_dlm.training.clean import SlotReader, clean_records
 from guided_dlm.training.pairs import read_pairs
 from guided_dlm.training.recipe import TrainingRecipe
@@ -55,9 +55,41 @@ def test_values_that_texts_do_not_say_go_and_those_put_in_other_words_stay() -> 
     assert all(list(record) == ["name", "rating", "family"] for _, record in cleaned)
 
 
-def test_a_value_that_the_text_says_word_for_word_stays_though_no_other_record_has_it() -> None:
-    odd: Line = ("Zanzibar is a poor pub for adults .", {"name": "Zanzibar", "rating": "low", "family": "no"})
-    assert clean_records([*lines(0.0), odd])[-1] == odd
+def test_what_the_text_says_stays_whatever_else_would_be_likelier() -> None:
+    odd: Line = ("Blue Mill is a low and poor and excellent pub for adults .", {"name": "Blue Mill", "rating": "low"})
+    assert clean_records([*lines(0.0), odd] * 2)[-1][1] == odd[1] | {"family": "no"}
+    seats = [(f"It seats {number} .", {"seats": number}) for number in (7, 12)] * 20
+    assert clean_records(seats, folds=2) == seats  # no reader knows the number it reads
+
+
+def test_what_no_reader_can_know_stays() -> None:
+    kinds: list[Line] = [("fine", {"label": "pos"}), ("so so", {"label": "neutral"}), ("awful", {"label": "neg"})]
+    assert clean_records(kinds * 30, folds=3) == kinds * 30  # each stands in one record only, in one fold
+    lists: list[Line] = [(f"new , {i}", {"tags": ["new", "wet"], "at": {"zip": i}}) for i in range(60)]
+    assert [record for _, record in clean_records(lists)] == [record for _, record in lists]
+    rare: list[Line] = [("x", {"code": str(i)}) for i in range(9)]
+    assert clean_records([*rare, ("y", {})], folds=2) == [*rare, ("y", {})]
+
+
+def test_slots_keep_their_order() -> None:
+    turned: list[Line] = [
+        (text, {slot: record[slot] for slot in ("family", "name", "rating")}) for text, record in lines(0.0)
+    ]
+    odd: Line = ("Blue Mill is a poor pub for adults .", {"rating": "low", "family": "no"})
+    cleaned = clean_records([*turned, odd])
+    assert all(list(record) == ["family", "name", "rating"] for _, record in cleaned[:-1])
+    assert list(cleaned[-1][1]) == ["rating", "family", "name"]
+
+
+def test_a_slot_is_swapped_only_where_the_other_folds_have_two_values() -> None:
+    towns: list[Line] = [(f"a pub in {town}", {"town": town}) for town in ("Rome", "Bonn")] * 10
+    assert clean_records(towns, ["town"], folds=2) == towns
+
+
+def test_too_many_values_are_refused_before_memory_is_taken() -> None:
+    many: list[Line] = [(f"x {i % 600}", {"title": str(i % 600), "n": i}) for i in range(600 * 10)]
+    with pytest.raises(InvalidRequest, match=r"'title' alone 600; records are cleaned of up to 500"):
+        SlotReader(many)
 
 
 def test_no_reader_is_trained_on_the_record_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,12 +138,16 @@ def test_pairs_are_of_cleaned_records_both_ways(tmp_path: Path) -> None:
     pairs = read_pairs(str(path), "record", clean=3)
     assert len(pairs) == 600 and not any("price" in prompt + completion for prompt, completion in pairs)
     assert any("price" in prompt for prompt, _ in read_pairs(str(path), "record"))
+    cleaned = TrainingRecipe(data=str(path), out="", validation=str(path), record="record", clean=3)
+    assert recipe._read(cleaned, str(path), "train") == pairs
+    assert recipe._read(cleaned, str(path), "validation") == read_pairs(str(path), "record")
 
 
 def test_folds_that_cannot_be_are_refused() -> None:
-    for folds in (1, 3):
-        with pytest.raises(InvalidRequest, match="at most the 2 different"):
-            clean_records([("a", {"x": 1}), ("b", {"x": 2}), ("c", {"x": 2})], folds=folds)
+    three: list[Line] = [("a", {"x": 1}), ("b", {"x": 2}), ("c", {"x": 2})]
+    for folds, epochs in ((1, 3), (3, 3), (2, 0)):
+        with pytest.raises(InvalidRequest, match="different records, 2; epochs"):
+            clean_records(three, folds=folds, epochs=epochs)
     for count in (1, -1):
         with pytest.raises(InvalidRequest, match="at least 2 folds"):
             TrainingRecipe(data="", out="", record="record", validation="held out", clean=count)

@@ -79,16 +79,18 @@ def main() -> None:
         model=arguments.model, n=len(lines), length_first_steps=arguments.steps, votes=arguments.votes, seed=0
     )
     publish("extraction", "Records from text", header, rows, settings)
-    back = pipeline(
-        [as_prompt(record_text(record)) for record in records],
-        [Words(include=[record["name"]]) for record in records],
-        steps=2 * arguments.steps,
-        max_new_tokens=60,
-    )
+    names = [Words(include=[record["name"]]) for record in records]
+    for how, wish, corrector in (("name held", names, None), ("free", None, None), ("free, p2", None, "p2")):
+        write_back(pipeline, records, how, constraint=wish, corrector=corrector, steps=2 * arguments.steps)
+
+
+def write_back(pipeline: GuidedPipeline, records: list[dict[str, Any]], how: str, **options: Any) -> None:
+    """Print how many of the records' values their texts mention, and the first three texts."""
+    back = pipeline([as_prompt(record_text(record)) for record in records], max_new_tokens=60, **options)
     named = sum(record["name"] in text for text, record in zip(back.texts, records, strict=True))
     shown = mentioned_share(back.texts, records)
-    print(f"record to text: name held {named} of {len(records)}, values mentioned {100 * shown:.1f} %")
-    for record, text in list(zip(records, back.texts, strict=True))[:5]:
+    print(f"record to text, {how}: {named} of {len(records)} names, values mentioned {100 * shown:.1f} %")
+    for record, text in list(zip(records, back.texts, strict=True))[:3]:
         print("-", record_text(record), "->", text)
 
 

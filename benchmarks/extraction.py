@@ -5,8 +5,8 @@
 `FILE` holds {"text", "record"} lines. Records are written from left to right, two tokens at a time, or with the
 length first, in --steps over the whole canvas, or drawn --votes times from left to right, each slot decided by
 majority. A slot is right where the parsed record has the very value of the reference; a free run's record counts
-where its text parses as a JSON object, valid or not. Also the way back: text from a record, its name in it, and how
-many of the record's values the text mentions.
+where its text parses as a JSON object, valid or not. Also the way back: text from a record, with
+its name held and without, and how many of the record's values the text mentions.
 """
 
 import argparse

@@ -143,9 +143,7 @@ def train(
     heads: int = 4,
     record: Annotated[str | None, typer.Option(help="A field with a JSON object: learn text <-> record.")] = None,
     clean: Annotated[int, typer.Option(help="Folds in which records are first read again from their texts.")] = 0,
-    swap: Annotated[
-        list[str] | None, typer.Option(help="A slot of the record whose values change places in training; repeat it.")
-    ] = None,
+    swap: Annotated[list[str] | None, typer.Option(help="A slot whose values change in training; repeat it.")] = None,
     readings: Annotated[int, typer.Option(help="Pairs text -> record for each pair record -> text.")] = 1,
     onward: Annotated[float, typer.Option(help="masked: share of canvases hidden from some place to the end.")] = 0.0,
     label: Annotated[str | None, typer.Option(help="A field with a text label: learn label -> text.")] = None,

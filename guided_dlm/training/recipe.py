@@ -121,12 +121,7 @@ class TrainingRecipe:
             raise InvalidRequest(
                 f"label_dropout={self.label_dropout} is a share of the examples; it must be in [0, 1)."
             )
-        if not 0 <= self.onward <= 1 or (self.onward and self.objective != "masked"):
-            raise InvalidRequest(
-                f"onward={self.onward} is a share of a masked model's canvases: in [0, 1], and 0 for other objectives."
-            )
-        if not 0 <= self.full_share <= 1:
-            raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
+        self._check_shares()
         if self.canvas < 2:
             raise InvalidRequest(f"canvas={self.canvas} leaves no room for a token and the end of the text.")
         counts = (
@@ -151,6 +146,15 @@ class TrainingRecipe:
             )
         if not 0 <= self.dropout < 1:
             raise InvalidRequest(f"dropout={self.dropout} must be in [0, 1).")
+
+    def _check_shares(self) -> None:
+        """Refuse shares that are none, and canvases hidden onward for a model that has no masks."""
+        if not 0 <= self.onward <= 1 or (self.onward and self.objective != "masked"):
+            raise InvalidRequest(
+                f"onward={self.onward} is a share of a masked model's canvases: in [0, 1], and 0 for other objectives."
+            )
+        if not 0 <= self.full_share <= 1:
+            raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
 
     def _check_records(self) -> None:
         """Refuse what is for records alone, and swaps of what is to be held out."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from guided_dlm.evaluation.control_kept import KeptTexts
 from guided_dlm.evaluation.control_report import conditions, require_plots, save, shown
 from guided_dlm.evaluation.control_results import Mean, Measured, Results, target_records, task_rows
 from guided_dlm.evaluation.control_scores import Reading, read_text
@@ -26,7 +27,7 @@ class ControlRun:
     With `texts` the texts are read from that folder instead of sampled (see `control_texts`); `judge` is the folder of
     an autoregressive model, and without one there is no fluency. `tolerance` is that of `PartOfSpeech` and
     `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. `out` gets tables, JSON, a plot and
-    the texts.
+    the texts; those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
     """
 
     data: str
@@ -82,7 +83,10 @@ def _source(run: ControlRun, targets: Mapping[str, int]) -> Source:
         return FileTexts(run.texts, run.samples, targets)
     pipeline = GuidedPipeline.from_pretrained(run.model, device=run.device)
     options = {"steps": run.steps, "corrector": run.corrector or "none", "temperature": run.temperature}
-    return PipelineTexts(pipeline, run.samples, run.seeds, **options)
+    texts = PipelineTexts(pipeline, run.samples, run.seeds, **options)
+    if run.out is None:
+        return texts
+    return KeptTexts(texts, Path(run.out) / "kept", {"model": run.model, "device": run.device, **options})
 
 
 def measure_task(task: Task, targets: list[Target], source: Source, judge: Judge | None, bar: Any) -> Results:

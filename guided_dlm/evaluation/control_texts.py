@@ -7,6 +7,8 @@ texts as samples of a target stand in `unguided.txt`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -57,7 +59,9 @@ class PipelineTexts(Source):
     """Samples of a model under the constraint of each target; `options` go to the pipeline's call."""
 
     def __init__(self, pipeline: GuidedPipeline, samples: int, seeds: int, **options: Any) -> None:
-        """Take the pipeline, and draw one text, so that no timing holds what only a first call does.
+        """Take the pipeline, and draw a few texts, so that no timing holds what only a first call does.
+
+        What these are depends on weights and sampler alike: their digest is `sign`.
 
         Raises:
             InvalidRequest: there is no seed, or an option is out of range.
@@ -66,7 +70,8 @@ class PipelineTexts(Source):
             raise InvalidRequest(f"seeds={seeds}: give 1 or more.")
         self.samples, self.seeds = samples, range(seeds)
         self._pipeline, self._options = pipeline, options
-        pipeline(num_samples=1, **options)
+        first = pipeline(num_samples=4, seed=0, **options).texts
+        self.sign = hashlib.sha256(json.dumps(first).encode()).hexdigest()[:16]
 
     def unguided(self, task: Task, seed: int) -> Written:
         """Sample, once per task and seed, so that times are compared with a run beside them."""

@@ -27,6 +27,7 @@ from guided_dlm.pipeline import GuidedPipeline
 from guided_dlm.training.block import evaluate_block
 from guided_dlm.training.data import encode_texts, read_texts
 from guided_dlm.training.gaussian import evaluate_gaussian
+from guided_dlm.training.labels import read_labelled
 from guided_dlm.training.pairs import Pair, as_prompt, encode_pairs, read_pairs, record_text
 from guided_dlm.training.simplex import evaluate_simplex
 from guided_dlm.training.trainer import evaluate_masked
@@ -46,30 +47,42 @@ T = TypeVar("T")
 
 
 class Item(NamedTuple):
-    """A human text, with its record for a model of records."""
+    """A human text, with its record for a model of records, and its label for a model of labels."""
 
     text: str
     record: Record | None = None
+    label: str | None = None
+
+    @property
+    def prompt(self) -> str | None:
+        """What asks a model for this text."""
+        if self.record is not None:
+            return as_prompt(record_text(self.record))
+        return None if self.label is None else as_prompt(self.label)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardRequest:
     """What to measure: `samples` texts of a model, and with which files; what needs a file that is None is left out.
 
-    `validation` and `training` are files of texts, for a model with a `schema.json` of {"text", "record"} lines;
-    `judge` is a folder with an autoregressive model. Steps, sampler and temperature are the model's own by default.
+    `validation` and `training` are files of texts, for a model with a `schema.json` of {"text", "record"} lines, and
+    with `label` of {"text", label} lines; `judge` is a folder with an autoregressive model. Steps, sampler, corrector
+    and temperature are the model's own by default; `guidance_scale` is that of classifier-free guidance.
     """
 
     model: str
     samples: int = 256
     steps: int | None = None
     sampler: str | None = None
+    corrector: str | None = None
     temperature: float | None = None
+    guidance_scale: float = 1.0
     seed: int = 0
     batch_size: int = 64
     judge: str | None = None
     validation: str | None = None
     training: str | None = None
+    label: str | None = None
     device: str = "cpu"
 
 
@@ -79,8 +92,8 @@ def evaluate_model(
     """Measure a model; write the card to the folder `out` and a histogram of lengths to `plot`, where they are given.
 
     Texts are sampled without a prompt and without a constraint; those of a model with a schema are written from
-    held-out records, and records from held-out texts under the schema at temperature 0, from left to right. A model of
-    labels is measured without its labels.
+    held-out records, and records from held-out texts under the schema at temperature 0, from left to right. Those of a
+    model of labels are written from the labels of held-out texts where `label` names their field, else from none.
 
     Raises:
         UnknownName: there is no such model, or no such sampler.
@@ -90,16 +103,17 @@ def evaluate_model(
     _prepare(out, plot)
     judge = None if request.judge is None else Judge(request.judge)
     pipeline = GuidedPipeline.from_pretrained(request.model, device=request.device)
-    said = {name: getattr(request, name) for name in ("steps", "sampler", "temperature")}
+    said = {name: getattr(request, name) for name in ("steps", "sampler", "corrector", "temperature")}
     used = asdict(pipeline.denoiser.sampling.fill(**said))
     schema = _read_schema(request)
     files = {HELD_OUT: request.validation, TRAINING: request.training}
-    corpora = {column: _read(file, column, schema) for column, file in files.items() if file is not None}
+    corpora = {column: _read(file, column, schema, request) for column, file in files.items() if file is not None}
     card = Card(settings={**asdict(request), **used, "torch": torch.__version__}, left_out=_missing(request, schema))
     chosen = _choose(card, pipeline, request, corpora)
-    prompts = [None] * request.samples if schema is None else [_as_prompt(item.record) for item in chosen[HELD_OUT]]
-    sampled = _write(pipeline, request, prompts, progress)
-    card.samples.extend(sampled[:SHOWN])
+    asked = chosen[HELD_OUT] if schema is not None or request.label else [Item("")] * request.samples
+    sampled = _write(pipeline, request, [item.prompt for item in asked], progress)
+    labels = [f"[{item.label}] " if item.label else "" for item in asked]
+    card.samples.extend(map("".join, zip(labels[:SHOWN], sampled, strict=False)))
     texts = {SAMPLES: sampled} | {column: [item.text for item in items] for column, items in chosen.items()}
     for column, written in texts.items():
         card.add(column, {"texts": len(written)})
@@ -150,6 +164,11 @@ def _prepare(out: str | Path | None, plot: str | Path | None) -> None:
 def _read_schema(request: CardRequest) -> Record | None:
     """Return the schema beside a model's weights, if it has one."""
     path = Path(locate(request.model)) / "schema.json"
+    if request.label is not None and (path.is_file() or request.validation is None):
+        raise InvalidRequest(
+            f"label={request.label!r} is for a model whose prompts are labels, with --validation, a file of "
+            f'{{"text", "{request.label}"}} lines.'
+        )
     if not path.is_file():
         return None
     if request.validation is None:
@@ -164,7 +183,9 @@ def _read_schema(request: CardRequest) -> Record | None:
     return schema
 
 
-def _read(file: str, column: str, schema: Record | None) -> list[Item]:
+def _read(file: str, column: str, schema: Record | None, request: CardRequest) -> list[Item]:
+    if request.label is not None:
+        return [Item(text, label=prompt.strip()) for prompt, text in read_labelled(file, request.label)]
     if schema is None:
         return [Item(text) for text in read_texts(file, "validation" if column == HELD_OUT else "train")]
     return [Item(text, json.loads(prompt)) for prompt, text in read_pairs(file, RECORD_FIELD)[1::2]]
@@ -196,7 +217,7 @@ def _choose(
     held_out = chosen.get(HELD_OUT, [])
     if held_out and held_out[0].record is not None:
         encode, room = pipeline.denoiser.vocabulary.encode, _room(pipeline)
-        sides = [(as_prompt(item.text), _as_prompt(item.record)) for item in held_out]
+        sides = [(as_prompt(item.text), item.prompt or "") for item in held_out]
         fits = [all(len(encode(side)) <= room for side in both) for both in sides]
         if not any(fits):
             raise InvalidRequest(f"No text and record of the validation file fit {room} tokens, half the canvas.")
@@ -213,10 +234,6 @@ def _room(pipeline: GuidedPipeline) -> int:
     return pipeline.denoiser.capacity // 2
 
 
-def _as_prompt(record: Record | None) -> str:
-    return as_prompt(record_text(record))
-
-
 def _write(
     pipeline: GuidedPipeline,
     request: CardRequest,
@@ -226,8 +243,9 @@ def _write(
     **changes: Any,
 ) -> list[str]:
     """Return a text for each prompt."""
-    options = {name: getattr(request, name) for name in ("steps", "sampler", "temperature", "seed", "batch_size")}
-    room = None if prompts[0] is None else _room(pipeline)
+    names = ("steps", "sampler", "corrector", "temperature", "guidance_scale", "seed", "batch_size")
+    options = {name: getattr(request, name) for name in names}
+    room = None if prompts[0] is None or request.label is not None else _room(pipeline)
     out = pipeline(prompts, wish, max_new_tokens=room, progress=progress, **options | changes)
     if out.stopped:
         raise KeyboardInterrupt
@@ -255,9 +273,11 @@ def _add_bounds(card: Card, pipeline: GuidedPipeline, request: CardRequest, corp
 
 def _encode(items: list[Item], tokenizer: Any, canvas: int) -> list[dict[str, Any]]:
     pairs: list[Pair] = []
-    for text, record in items:
-        if record is not None:
-            pairs += [(as_prompt(text), record_text(record)), (_as_prompt(record), text)]
+    for item in items:
+        if item.record is not None:
+            pairs.append((as_prompt(item.text), record_text(item.record)))
+        if item.prompt is not None:
+            pairs.append((item.prompt, item.text))
     if pairs:
         return encode_pairs(pairs, tokenizer, canvas)
     return encode_texts([item.text for item in items], tokenizer, canvas)
@@ -318,11 +338,11 @@ def _add_extraction(
     """Add how right the records are that the model reads off held-out texts."""
     wish = from_config({"constraint": "json_schema", "schema": schema, "whitespace": "compact"})
     prompts = [as_prompt(item.text) for item in items]
-    options: dict[str, Any] = {"temperature": 0.0}
+    options: dict[str, Any] = {"temperature": 0.0, "corrector": "none"}
     if pipeline.denoiser.process.selects and pipeline.denoiser.block_length is None:
         # How long a record is follows from what it says, so its length cannot come first.
         options |= {"block_length": 2, "steps": 2}
-    card.settings["records"] = ", ".join(f"{name} {value:g}" for name, value in options.items())
+    card.settings["records"] = ", ".join(f"{name} {value}" for name, value in options.items())
     written = _write(pipeline, request, prompts, progress, wish, **options)
     scores = score_records(written, [item.record or {} for item in items], schema)
     for name, value in asdict(scores).items():

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from tiny import SENTENCES, save_tiny_model, small_recipe, tiny_model, word_tokenizer
+from transformers import AutoTokenizer
 
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import GuidedError, InvalidRequest
 from guided_dlm.evaluation.card import HELD_OUT, SAMPLES, TRAINING
 from guided_dlm.evaluation.model import EVALUATIONS, CardRequest, evaluate_model, spread
+from guided_dlm.pipeline import GuidedPipeline
 from guided_dlm.training.data import encode_texts
+from guided_dlm.training.labels import read_labelled
+from guided_dlm.training.pairs import encode_pairs
 from guided_dlm.training.recipe import train
 from guided_dlm.training.trainer import OBJECTIVES, evaluate_masked
 
@@ -102,6 +106,8 @@ def test_a_text_that_the_judge_cannot_read_leaves_the_other_figures(request_of: 
         ({"validation": "gone.txt"}, {}, "There is no file 'gone.txt'"),
         ({"training": "gone.jsonl.gz"}, {}, "There is no file 'gone.jsonl.gz'"),
         ({"sampler": "confidnce"}, {}, "Did you mean 'confidence'"),
+        ({"corrector": "p3"}, {}, "p2"),
+        ({"label": "topic"}, {}, "held.txt, line 1: this is no JSON"),
         ({}, {"plot": "picture.txt"}, "end it in .png"),
         ({}, {"out": Path(__file__)}, "is no folder to write to"),
     ],
@@ -143,3 +149,36 @@ def test_a_model_with_a_schema_is_measured_both_ways(tmp_path: Path) -> None:
     mentioned = card.figures["values of the record in its text, share"]
     assert mentioned[HELD_OUT] == 1.0 and 0 <= mentioned[SAMPLES] <= 1
     assert card.figures["texts that the model scored"][HELD_OUT] == 6
+
+
+def test_a_model_of_labels_writes_from_the_labels_of_held_out_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = tmp_path / "labelled.jsonl", tmp_path / "labels"
+    lines = [{"text": text, "kind": f"kind{i % 2}"} for i, text in enumerate(SENTENCES[:5])]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    train(small_recipe(data, out, label="kind", tokenizer="bpe", vocab_size=330, canvas=64), progress=False)
+    asked, call = [], GuidedPipeline.__call__
+
+    def recorded(self: GuidedPipeline, prompts: Any, *arguments: Any, **options: Any) -> Any:
+        asked.append((prompts, options["guidance_scale"], options["corrector"]))
+        return call(self, prompts, *arguments, **options)
+
+    monkeypatch.setattr(GuidedPipeline, "__call__", recorded)
+    whole = CardRequest(
+        model=str(out), samples=5, steps=3, validation=str(data), label="kind", guidance_scale=2.0, corrector="p2"
+    )
+    card = evaluate_model(whole)
+    assert [(sorted(prompts), *rest) for prompts, *rest in asked] == [(["kind0\n"] * 3 + ["kind1\n"] * 2, 2.0, "p2")]
+    labels = [prompt.strip() for prompt in asked[0][0]]
+    assert all(sample.startswith(f"[{label}] ") for sample, label in zip(card.samples, labels, strict=True))
+    assert card.figures["texts that the model scored"][HELD_OUT] == 5
+    tokenizer, pairs = AutoTokenizer.from_pretrained(out), read_labelled(str(data), "kind")
+    examples = encode_pairs(spread(pairs, 5), tokenizer, 64)
+    model = GuidedPipeline.from_pretrained(out).denoiser.model  # type: ignore[attr-defined]
+    bound = evaluate_masked(model, examples, tokenizer.pad_token_id, passes=4)["bound"]
+    assert card.figures["bound, nats per token"][HELD_OUT] == pytest.approx(bound, abs=1e-4)
+    with pytest.raises(InvalidRequest, match="with --validation"):
+        evaluate_model(replace(whole, validation=None))
+    with pytest.raises(InvalidRequest, match="a label 'topic'"):
+        evaluate_model(replace(whole, label="topic"))

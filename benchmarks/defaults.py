@@ -2,12 +2,16 @@
 
     python benchmarks/defaults.py --model restaurant-uniform --judge FOLDER --human FILE --train FILE
         [--steps 32 64 128] [--temperature 0.7 1.0] [--top_p 0.9 1.0] [--sampler ...] [--corrector none gibbs ...]
-        [--clean draw mean]
+        [--clean draw mean] [--block_length 0 8 ...]
+    python benchmarks/defaults.py --model restaurant-json --prompts record ...
+    python benchmarks/defaults.py --model topics-en --prompts label [--guidance_scale 1 2] ...
 
-Each cell writes `--samples` texts without a constraint. Human figures, of held-out and of training text, are of as many
-texts, but the judge's, which are of a thousand. A good default is near the human line in both panels: low temperature
-alone buys NLL with diversity and length. The error of a cell's NLL is over eight parts of its texts. A finished cell is
-kept and not run again, unless the weights, the judge or the number of samples are other ones.
+Each cell writes `--samples` texts without a constraint; with `--prompts` for the records or the labels of the held-out
+file, and "as asked" is the share of the records' values that the texts mention, or of texts that a classifier of
+sentence vectors, fitted to the held-out texts, calls by their label. Human figures, of held-out and of training text,
+are of as many texts, but the judge's, which are of a thousand. A good default is near the human line in both panels:
+low temperature alone buys NLL with diversity and length. The error of a cell's NLL is over eight parts of its texts. A
+finished cell is kept and not run again, unless the weights, the judge or the number of samples are other ones.
 """
 
 import argparse
@@ -16,10 +20,13 @@ import itertools
 import json
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from _judges import SentenceJudge
 from _report import RESULTS, conditions, publish
 
 from guided_dlm import GuidedPipeline
@@ -27,17 +34,49 @@ from guided_dlm.denoisers import GaussianDenoiser
 from guided_dlm.evaluation.copying import copying, duplicates
 from guided_dlm.evaluation.fluency import Judge, diversity
 from guided_dlm.evaluation.model import spread
+from guided_dlm.evaluation.records import mentioned_share
 from guided_dlm.models import locate
-from guided_dlm.training.data import read_texts
+from guided_dlm.training.data import read_lines, read_texts
+from guided_dlm.training.pairs import as_prompt, record_text
 
-SETTINGS = ("steps", "temperature", "top_p", "sampler", "corrector", "clean")
+SETTINGS = ("steps", "temperature", "top_p", "sampler", "corrector", "clean", "guidance_scale", "block_length")
 HEADER = (
-    *SETTINGS, "judge NLL", "+-", "NLL - human", "words mean", "words sd", "duplicates %", "distinct-2", "self-BLEU",
-    "copied run", "verbatim %", "denoiser calls", "seconds",
+    *SETTINGS, "as asked %", "judge NLL", "+-", "NLL - human", "words mean", "words sd", "duplicates %", "distinct-2",
+    "self-BLEU", "copied run", "verbatim %", "denoiser calls", "seconds",
 )  # fmt: skip
 NLL = HEADER.index("judge NLL")
 SHIPPED = "as shipped"
 PARTS = 8
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Prompts of the texts (None: none), how many of them do what their prompt asks, and how many of people's do."""
+
+    prompts: list[str] | None = None
+    met: Callable[[list[str]], str] = lambda texts: ""
+    people: str = ""
+
+
+def read_wish(arguments: argparse.Namespace) -> Wish:
+    """What texts are asked for."""
+    if arguments.prompts is None:
+        return Wish()
+    lines = [line for line, _ in read_lines(arguments.human)]
+    if arguments.prompts == "record":
+        lines = spread(lines, arguments.samples)
+        records = [line["record"] for line in lines]
+        met = lambda texts: f"{100 * mentioned_share(texts, records):.1f}"  # noqa: E731
+        return Wish([as_prompt(record_text(one)) for one in records], met, met([line["text"] for line in lines]))
+    kinds = sorted({line["label"] for line in lines})
+    labels = [kinds[i % len(kinds)] for i in range(arguments.samples)]
+    judge = SentenceJudge([line["text"] for line in lines], [line["label"] for line in lines])
+
+    def called(texts: list[str]) -> str:
+        found = judge.predict(texts)
+        return f"{100 * statistics.fmean(one == label for one, label in zip(found, labels, strict=True)):.1f}"
+
+    return Wish([as_prompt(label) for label in labels], called)
 
 
 def figures(texts: list[str], judge: Judge, training: list[str], human_nll: float) -> list[Any]:
@@ -54,14 +93,22 @@ def figures(texts: list[str], judge: Judge, training: list[str], human_nll: floa
     ]  # fmt: skip
 
 
-def people_rows(texts: dict[str, list[str]], samples: int, judge: Judge) -> list[list[Any]]:
+def people_rows(texts: dict[str, list[str]], samples: int, judge: Judge, asked: str) -> list[list[Any]]:
     """A row of held-out and one of training text: the judge's figure of a thousand texts, the others of `samples`."""
     rows, human_nll = [], None
     for name, found in texts.items():
         fit = [text for text in found if len(text.split()) < 60]
         nll = judge.nll(spread(fit, 1000))
         human_nll = nll if human_nll is None else human_nll
-        row = [name, *[""] * (len(SETTINGS) - 1), *figures(spread(fit, samples), judge, texts["training"], nll), "", ""]
+        met = asked if name == "human" else ""
+        row = [
+            name,
+            *[""] * (len(SETTINGS) - 1),
+            met,
+            *figures(spread(fit, samples), judge, texts["training"], nll),
+            "",
+            "",
+        ]
         row[NLL : NLL + 3] = [f"{nll:.2f}", "", f"{nll - human_nll:+.2f}"]
         if name == "training":
             row[HEADER.index("copied run")] = row[HEADER.index("verbatim %")] = ""
@@ -69,7 +116,7 @@ def people_rows(texts: dict[str, list[str]], samples: int, judge: Judge) -> list
     return rows
 
 
-def write(pipeline: GuidedPipeline, cell: dict[str, Any], samples: int) -> tuple[list[str], int, float]:
+def write(pipeline: GuidedPipeline, cell: dict[str, Any], wish: Wish, samples: int) -> tuple[list[str], int, float]:
     """The texts of a cell, the denoiser's calls and the seconds."""
     if cell["clean"] != SHIPPED:
         if not isinstance(pipeline.denoiser, GaussianDenoiser):
@@ -77,7 +124,11 @@ def write(pipeline: GuidedPipeline, cell: dict[str, Any], samples: int) -> tuple
         pipeline = GuidedPipeline(pipeline.denoiser.stepping(clean=cell["clean"]))
     began = time.perf_counter()
     options = {name: value for name, value in cell.items() if name != "clean"}
-    out = pipeline(num_samples=samples, seed=0, **options)
+    options["block_length"] = options["block_length"] or None
+    if wish.prompts is None:
+        out = pipeline(num_samples=samples, seed=0, **options)
+    else:
+        out = pipeline(wish.prompts, seed=0, **options)
     return out.texts, out.denoiser_calls, time.perf_counter() - began
 
 
@@ -87,7 +138,7 @@ def kept_rows(name: str, settings: dict[str, Any]) -> list[list[Any]]:
     found = json.loads(path.read_text()) if path.is_file() else {"conditions": {}, "rows": []}
     if any(found["conditions"].get(key) != value for key, value in settings.items()):
         return []
-    return [list(row.values()) for row in found["rows"] if isinstance(row["steps"], int)]
+    return [list(row.values()) for row in found["rows"] if isinstance(row["steps"], int) and tuple(row) == HEADER]
 
 
 def draw(name: str, model: str, rows: list[list[Any]], people: list[list[Any]]) -> None:
@@ -138,6 +189,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--sampler", nargs="+", default=["confidence"])
     parser.add_argument("--corrector", nargs="+", default=["none"], help="none, gibbs, remdm-cap, ...")
     parser.add_argument("--clean", nargs="+", default=[SHIPPED], choices=[SHIPPED, "draw", "mean"])
+    parser.add_argument("--guidance_scale", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--block_length", type=int, nargs="+", default=[0], help="0: the whole canvas")
+    parser.add_argument("--prompts", choices=["record", "label"])
     parser.add_argument("--samples", type=int, default=64)
     return parser.parse_args()
 
@@ -151,19 +205,21 @@ def main() -> None:
         "model": model, "weights": hashlib.sha256(weights).hexdigest()[:12], "judge": Path(arguments.judge).name,
         "samples": arguments.samples, "seed": 0,
     }  # fmt: skip
-    training = read_texts(arguments.train)
-    people = people_rows({"human": read_texts(arguments.human), "training": training}, arguments.samples, judge)
+    training, wish = read_texts(arguments.train), read_wish(arguments)
+    texts = {"human": read_texts(arguments.human), "training": training}
+    people = people_rows(texts, arguments.samples, judge, wish.people)
     human_nll = float(people[0][NLL])
     rows = kept_rows(name, settings)
     for cell in grid(arguments):
         if any(row[: len(SETTINGS)] == list(cell.values()) for row in rows):
             continue
-        texts, calls, seconds = write(pipeline, cell, arguments.samples)
-        rows.append([*cell.values(), *figures(texts, judge, training, human_nll), calls, round(seconds, 1)])
+        written, calls, seconds = write(pipeline, cell, wish, arguments.samples)
+        found = [wish.met(written), *figures(written, judge, training, human_nll)]
+        rows.append([*cell.values(), *found, calls, round(seconds, 1)])
         rows.sort(key=lambda row: (row[0], str(row[1 : len(SETTINGS)])))
         draw(name, model, rows, people)
         publish(name, f"Sampling defaults of {model}", HEADER, [*rows, *people], conditions(**settings))
-        print(texts[0][:120], flush=True)
+        print(written[0][:120], flush=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def control(
     seeds: Annotated[int, typer.Option(help="3 is the seeds 0, 1 and 2.")] = 3,
     model: Annotated[str, typer.Option(help="Shipped name, local folder, or Hub id.")] = DEFAULT_MODEL,
     steps: int = 32,
-    corrector: Annotated[str | None, typer.Option(help="As in generate; p2+gibbs+distinct, p2+cool-...")] = None,
+    corrector: Annotated[str | None, typer.Option(help="p2, p2+gibbs+distinct, p2+cool-...; none by default.")] = None,
     temperature: float = 1.0,
     tolerance: Annotated[
         float | None, typer.Option(help="Weight of a tag that a word lacks; 0 for models of word pieces.")

@@ -4,46 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from references import places
-from tiny import SENTENCES, save_tiny_model
+from tiny import SENTENCES
 from wishes import lays_out
 
 from constraints import Blank, Choice, Length, Regex, Template, Words
 from guided_dlm import registry
-from guided_dlm.cli import app, combine, main, read_range, read_template
+from guided_dlm.cli import app, combine, read_range, read_template
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import InvalidRequest
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["guided-dlm", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return Result(status, *capsys.readouterr())
-
-    return call
 
 
 def write(path: Path, recipe: object) -> Path:

@@ -1,0 +1,33 @@
+"""Sampling flags of `generate` reach the sampler."""
+
+from typing import Any
+
+import pytest
+
+from guided_dlm.pipeline import GuidedPipeline
+
+FLAGS = {"corrector": "p2", "top_p": 0.9, "guidance_scale": 2.0, "particles": 4, "block_length": 3}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_reaches_the_sampler(run: Any, model: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    asked: list[dict[str, Any]] = []
+    call = GuidedPipeline.__call__
+
+    def recorded(self: GuidedPipeline, *arguments: Any, **options: Any) -> Any:
+        asked.append(options)
+        return call(self, *arguments, **options)
+
+    monkeypatch.setattr(GuidedPipeline, "__call__", recorded)
+    result = run("generate", "Near", "--model", model, "--steps", 3, f"--{name.replace('_', '-')}", FLAGS[name])
+    assert result.status == 0, result.err
+    assert len(result.out.splitlines()) == 1
+    (options,) = asked
+    assert options[name] == FLAGS[name]
+    assert all(options[other] in (None, 1) for other in FLAGS if other != name)
+
+
+def test_flags_that_cannot_be_combined_are_one_sentence(run: Any, model: str) -> None:
+    result = run("generate", "--model", model, "--corrector", "p2", "--particles", 4)
+    assert (result.status, result.out) == (1, "")
+    assert "particles=4 with a corrector" in result.err and "Traceback" not in result.err

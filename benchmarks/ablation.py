@@ -248,6 +248,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=4, help="score every so many held-out texts")
     parser.add_argument("--passes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="ablation", help="of the files of results")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     arguments = parser.parse_args()
     folder = Path(arguments.work)
@@ -261,8 +262,10 @@ def main() -> None:
         if kept.is_file():
             rows.append(json.loads(kept.read_text()))
     settings = conditions(seconds=arguments.seconds, seed=arguments.seed, passes=arguments.passes)
-    publish("ablation", "Training choices at equal time", list(rows[0]), [list(row.values()) for row in rows], settings)
-    draw(RESULTS / "ablation.png", rows)
+    publish(
+        arguments.name, "Training choices at equal time", list(rows[0]), [list(row.values()) for row in rows], settings
+    )
+    draw(RESULTS / f"{arguments.name}.png", rows)
 
 
 if __name__ == "__main__":

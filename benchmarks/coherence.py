@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16])
     parser.add_argument("--only", nargs="+", help="methods whose names begin so, beside plain sampling")
     arguments = parser.parse_args()
@@ -150,21 +151,24 @@ def main() -> None:
     chosen = methods(judge, CausalModel.from_pretrained(arguments.judge))
     if arguments.only:
         chosen = {name: each for name, each in chosen.items() if name.startswith(("plain", *arguments.only))}
+    fixed = {"temperature": arguments.temperature}
     rows, plain = [], set(arguments.steps)
     for steps in arguments.steps:
         for name, options in chosen.items():
-            found = run(pipeline, options, steps, arguments.seeds, arguments.samples)
+            found = run(pipeline, options | fixed, steps, arguments.seeds, arguments.samples)
             rows.append(row(name, steps, found, judges))
             plain.add(min(64, round(statistics.mean(found.calls))))
             print(rows[-1], flush=True)
     for steps in sorted(plain - set(arguments.steps)):
-        rows.append(row("plain", steps, run(pipeline, {}, steps, arguments.seeds, arguments.samples), judges))
+        rows.append(row("plain", steps, run(pipeline, fixed, steps, arguments.seeds, arguments.samples), judges))
         print(rows[-1], flush=True)
     held_out = [line["text"] for line, _ in read_lines(arguments.data)]
     held_out = held_out[:: max(1, len(held_out) // arguments.samples)][: arguments.samples]  # neighbours share a record
     rows.append(human(pipeline, held_out, judges))
     draw(rows)
-    settings = conditions(model=arguments.model, samples=arguments.samples, seeds=arguments.seeds)
+    settings = conditions(
+        model=arguments.model, samples=arguments.samples, seeds=arguments.seeds, temperature=arguments.temperature
+    )
     publish("coherence", "Coherence, and what raises it at equal calls", HEADER, rows, settings)
 
 

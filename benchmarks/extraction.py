@@ -1,17 +1,19 @@
 """Records from text with `restaurant-json`: held to the schema, and free.
 
-    python benchmarks/extraction.py --validation FILE [--model NAME] [--limit 500] [--steps 16]
+    python benchmarks/extraction.py --validation FILE [--model NAME] [--limit 500] [--steps 16] [--only texts]
 
 `FILE` holds {"text", "record"} lines. Records are written from left to right, two tokens at a time, or with the
 length first, in --steps over the whole canvas, or drawn --votes times from left to right, each slot decided by
 majority. A slot is right where the parsed record has the very value of the reference; a free run's record counts
-where its text parses as a JSON object, valid or not. Also the way back: text from a record, with
-its name held and without, and how many of the record's values the text mentions.
+where its text parses as a JSON object, valid or not. The way back is a table of its own, `record_to_text`: how many of
+the records' values texts mention at the model's own settings, with the name held and without, in all the room that the
+canvas has or in 60 tokens, and how many the people's texts mention. `--only` says which of the two to run.
 """
 
 import argparse
 import itertools
 import json
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,58 @@ def as_row(name: str, scores: RecordScores, seconds: float) -> tuple:
 
 def voted(pipeline: GuidedPipeline, prompts: list[str], schema: dict[str, Any], votes: int) -> list[str]:
     """A record for each prompt, its slots by vote over draws at temperature 1."""
-    options: Any = {"temperature": 1.0, "block_length": 1, "steps": 1, "max_new_tokens": 64, "batch_size": 64}
+    options: Any = {"temperature": 1.0, "corrector": "none", "block_length": 1, "steps": 1, "max_new_tokens": 64}
     repeated = [prompt for prompt in prompts for _ in range(votes)]
     out = pipeline(repeated, JSONSchema(schema, whitespace="compact"), **options)
     drawn = [parse_record(text) for text in out.texts]
     return [record_text(vote(drawn[i : i + votes])) for i in range(0, len(drawn), votes)]
+
+
+def read_records(
+    pipeline: GuidedPipeline, lines: list[dict[str, Any]], schema: dict[str, Any], steps: int, votes: int
+) -> list[tuple]:
+    """A row for each way to read records off texts."""
+    records = [line["record"] for line in lines]
+    prompts = [as_prompt(line["text"]) for line in lines]
+    rows = []
+    orders: dict[str, Any] = {"left to right": {"block_length": 2, "steps": 2}, "length first": {"steps": steps}}
+    for order, temperature in itertools.product(orders, (0.0, 1.0)):
+        for name, wish in (("with the schema", JSONSchema(schema, whitespace="compact")), ("free", None)):
+            began = time.perf_counter()
+            options = {"temperature": temperature, "corrector": "none", **orders[order]}
+            out = pipeline(prompts, wish, max_new_tokens=64, **options)
+            seconds = time.perf_counter() - began
+            scores = score_records(out.texts, records, schema)
+            rows.append(as_row(f"{name}, {order}, temperature {temperature:g}", scores, seconds))
+            print(rows[-1], flush=True)
+    if votes:
+        began = time.perf_counter()
+        texts = voted(pipeline, prompts, schema, votes)
+        scores = score_records(texts, records, schema)
+        name, seconds = f"with the schema, slots by vote of {votes} draws", time.perf_counter() - began
+        rows.append(as_row(name, scores, seconds))
+    return rows
+
+
+def write_texts(pipeline: GuidedPipeline, lines: list[dict[str, Any]]) -> list[tuple]:
+    """A row for each way to write texts from records, and people's."""
+    records = [line["record"] for line in lines]
+    prompts = [as_prompt(record_text(record)) for record in records]
+    names = [Words(include=[record["name"]]) for record in records]
+    ways: dict[str, Any] = {
+        "as shipped": {},
+        "as shipped, in 60 tokens": {"max_new_tokens": 60},
+        "as shipped, name held": {"constraint": names},
+        "temperature 0.5, no corrector": {"temperature": 0.5, "corrector": "none"},
+    }
+    texts = {name: pipeline(prompts, **options).texts for name, options in ways.items()}
+    rows = []
+    for name, written in (texts | {"people": [line["text"] for line in lines]}).items():
+        named = sum(record["name"] in text for text, record in zip(written, records, strict=True))
+        words = statistics.fmean(len(text.split()) for text in written)
+        shown = f"{100 * mentioned_share(written, records):.1f}"
+        rows.append((name, shown, f"{100 * named / len(records):.1f}", f"{words:.1f}", " ".join(written[0].split())))
+    return rows
 
 
 def main() -> None:
@@ -47,51 +96,21 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=500)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--votes", type=int, default=16, help="draws of each record whose slots are put to the vote")
+    parser.add_argument("--only", choices=["records", "texts"])
     arguments = parser.parse_args()
     lines = [line for line, _ in read_lines(arguments.validation)]
     lines = lines[:: -(-len(lines) // arguments.limit)]
-    records = [line["record"] for line in lines]
     pipeline = GuidedPipeline.from_pretrained(arguments.model)
     schema = json.loads((Path(locate(arguments.model)) / "schema.json").read_text(encoding="utf-8"))
-    prompts = [as_prompt(line["text"]) for line in lines]
-    rows = []
-    orders: dict[str, Any] = {
-        "left to right": {"block_length": 2, "steps": 2},
-        "length first": {"steps": arguments.steps},
-    }
-    for order, temperature in itertools.product(orders, (0.0, 1.0)):
-        for name, wish in (("with the schema", JSONSchema(schema, whitespace="compact")), ("free", None)):
-            began = time.perf_counter()
-            out = pipeline(prompts, wish, temperature=temperature, max_new_tokens=64, **orders[order])
-            seconds = time.perf_counter() - began
-            scores = score_records(out.texts, records, schema)
-            rows.append(as_row(f"{name}, {order}, temperature {temperature:g}", scores, seconds))
-            print(rows[-1], flush=True)
-    if arguments.votes:
-        began = time.perf_counter()
-        texts = voted(pipeline, prompts, schema, arguments.votes)
-        scores = score_records(texts, records, schema)
-        name, seconds = f"with the schema, slots by vote of {arguments.votes} draws", time.perf_counter() - began
-        rows.append(as_row(name, scores, seconds))
-        print(rows[-1], flush=True)
-    header = ("text to record", "valid %", "slot accuracy %", "precision %", "F1 %", "exact %", "seconds")
-    settings = conditions(
-        model=arguments.model, n=len(lines), length_first_steps=arguments.steps, votes=arguments.votes, seed=0
-    )
-    publish("extraction", "Records from text", header, rows, settings)
-    names = [Words(include=[record["name"]]) for record in records]
-    for how, wish, corrector in (("name held", names, None), ("free", None, None), ("free, p2", None, "p2")):
-        write_back(pipeline, records, how, constraint=wish, corrector=corrector, steps=2 * arguments.steps)
-
-
-def write_back(pipeline: GuidedPipeline, records: list[dict[str, Any]], how: str, **options: Any) -> None:
-    """Print how many of the records' values their texts mention, and the first three texts."""
-    back = pipeline([as_prompt(record_text(record)) for record in records], max_new_tokens=60, **options)
-    named = sum(record["name"] in text for text, record in zip(back.texts, records, strict=True))
-    shown = mentioned_share(back.texts, records)
-    print(f"record to text, {how}: {named} of {len(records)} names, values mentioned {100 * shown:.1f} %")
-    for record, text in list(zip(records, back.texts, strict=True))[:3]:
-        print("-", record_text(record), "->", text)
+    settings = conditions(model=arguments.model, n=len(lines), seed=0)
+    if arguments.only != "texts":
+        rows = read_records(pipeline, lines, schema, arguments.steps, arguments.votes)
+        header = ("text to record", "valid %", "slot accuracy %", "precision %", "F1 %", "exact %", "seconds")
+        more = {"length_first_steps": arguments.steps, "votes": arguments.votes}
+        publish("extraction", "Records from text", header, rows, settings | more)
+    if arguments.only != "records":
+        header = ("record to text", "values mentioned %", "names mentioned %", "words mean", "first text")
+        publish("record_to_text", "Text from records", header, write_texts(pipeline, lines), settings)
 
 
 if __name__ == "__main__":

@@ -61,11 +61,12 @@ def measure(
     wish: str,
     steps: int,
     samples: int,
-    particles: int,
+    arguments: argparse.Namespace,
 ) -> list[Any]:
     """One line of the table, without the difference to the free run."""
     began = time.perf_counter()
-    options: Any = {"particles": 1 if WISHES[wish] is None else particles}
+    particles = 1 if WISHES[wish] is None else arguments.particles
+    options: Any = {"particles": particles, "temperature": arguments.temperature}
     out = pipeline(constraint=WISHES[wish], num_samples=samples, steps=steps, seed=0, **options)
     seconds = time.perf_counter() - began
     texts = [text for text in out.texts if text.strip()]
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=64, help="the number of steps at which each constraint is asked")
     parser.add_argument("--wishes", nargs="+", default=list(WISHES), choices=WISHES, help="the free one first")
     parser.add_argument("--particles", type=int, default=1, help="rows that compete for each constrained text")
+    parser.add_argument("--temperature", type=float, help="by default each model's own")
     parser.add_argument("--clean", choices=["draw", "mean"], help="Gaussian models: what their steps move towards")
     parser.add_argument("--human", help="held-out text, for the judge's figure of people")
     parser.add_argument("--name", default="families", help="of the files of results")
@@ -116,15 +118,14 @@ def main() -> None:
         for steps in arguments.steps:
             samples = arguments.samples if steps <= 64 else arguments.long
             wishes = [w for w in arguments.wishes if steps == arguments.each or w in ("free", BOTH)]
-            lines = [
-                measure(pipeline, reader, judge, name, wish, steps, samples, arguments.particles) for wish in wishes
-            ]
+            lines = [measure(pipeline, reader, judge, name, wish, steps, samples, arguments) for wish in wishes]
             for line in lines:
                 line[5] = f"{float(line[4]) - float(lines[0][4]):+.2f}"
             rows.extend(lines)
     draw(arguments.name, rows)
     settings = conditions(reader=arguments.reader, samples=arguments.samples, samples_beyond_64_steps=arguments.long)
     settings |= {"particles_of_constrained_texts": arguments.particles, "clean": arguments.clean or "as shipped"}
+    settings["temperature"] = arguments.temperature or "each model's own"
     if arguments.human:
         people = [text for text in read_texts(arguments.human) if len(text.split()) < 60][:1000]
         settings["human_text_judge_nll"] = f"{judge.nll(people):.2f}"

@@ -57,7 +57,7 @@ def main() -> None:
         "ancestral": RULES["ancestral"],
         "random": RULES["random"],
         "confidence (default)": RULES["confidence"],
-        "confidence, tail ranked in": Confidence(tail_apart=False),
+        "confidence, tail ranked in": Confidence(tail_apart=False, end_first=False),
         "llada": RULES["llada"],
         "entropy_bound": RULES["entropy_bound"],
     }

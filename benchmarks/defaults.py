@@ -45,6 +45,7 @@ HEADER = (
     "self-BLEU", "copied run", "verbatim %", "denoiser calls", "seconds",
 )  # fmt: skip
 NLL = HEADER.index("judge NLL")
+OLDER = {"guidance_scale": 1.0, "block_length": 0, "as asked %": ""}  # of tables that lack these columns
 SHIPPED = "as shipped"
 PARTS = 8
 
@@ -66,7 +67,10 @@ def read_wish(arguments: argparse.Namespace) -> Wish:
     if arguments.prompts == "record":
         lines = spread(lines, arguments.samples)
         records = [line["record"] for line in lines]
-        met = lambda texts: f"{100 * mentioned_share(texts, records):.1f}"  # noqa: E731
+
+        def met(texts: list[str]) -> str:
+            return f"{100 * mentioned_share(texts, records):.1f}"
+
         return Wish([as_prompt(record_text(one)) for one in records], met, met([line["text"] for line in lines]))
     kinds = sorted({line["label"] for line in lines})
     labels = [kinds[i % len(kinds)] for i in range(arguments.samples)]
@@ -136,9 +140,9 @@ def kept_rows(name: str, settings: dict[str, Any]) -> list[list[Any]]:
     """Rows of an earlier run under the same settings, without those of people."""
     path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.is_file() else {"conditions": {}, "rows": []}
-    if any(found["conditions"].get(key) != value for key, value in settings.items()):
+    if any({"prompts": "none", **found["conditions"]}.get(key) != value for key, value in settings.items()):
         return []
-    return [list(row.values()) for row in found["rows"] if isinstance(row["steps"], int) and tuple(row) == HEADER]
+    return [[{**OLDER, **row}[key] for key in HEADER] for row in found["rows"] if isinstance(row["steps"], int)]
 
 
 def draw(name: str, model: str, rows: list[list[Any]], people: list[list[Any]]) -> None:
@@ -203,7 +207,7 @@ def main() -> None:
     weights = (Path(locate(arguments.model)) / "model.safetensors").read_bytes()
     settings = {
         "model": model, "weights": hashlib.sha256(weights).hexdigest()[:12], "judge": Path(arguments.judge).name,
-        "samples": arguments.samples, "seed": 0,
+        "samples": arguments.samples, "seed": 0, "prompts": arguments.prompts or "none",
     }  # fmt: skip
     training, wish = read_texts(arguments.train), read_wish(arguments)
     texts = {"human": read_texts(arguments.human), "training": training}

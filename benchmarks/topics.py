@@ -5,7 +5,7 @@
 The judge is a logistic regression on vectors of a sentence encoder, fitted to the held-out texts. How often one calls
 people's own texts by their label is said by two more, each fitted to one half of these and asked about the other; of
 six settings (labels weighed alike or as they come, three penalties) that is taken which is right most often there, as a
-mean of labels. The first sample of each label is shown, unpicked.
+mean of labels, so people's figure is the best of six. The first sample of each label is shown, unpicked.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from guided_dlm.training.data import read_lines
 from guided_dlm.training.pairs import as_prompt
 
 Settings = dict[str, Any]
+MODEL = "topics-en"
 
 
 def called(settings: Settings, vectors: np.ndarray, labels: list[str]) -> dict[str, list[bool]]:
@@ -46,7 +47,7 @@ def mean_of_labels(found: dict[str, list[bool]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--held-out", required=True)
-    parser.add_argument("--model", default="topics-en")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--scale", type=float, default=2.0)
@@ -83,11 +84,12 @@ def main() -> None:
     )
     said = conditions(model=Path(arguments.model).name, **options, judge=settings)
     header = ("label", "called so %", "people's %", "else mostly", "duplicates %", "first sample")
-    publish("topics", "Labels of topics-en", header, rows, said)
-    draw(sorted(people), shares, [statistics.fmean(people[label]) for label in sorted(people)])
+    name = "topics" if arguments.model == MODEL else f"topics_{Path(arguments.model).name}"
+    publish(name, f"Labels of {Path(arguments.model).name}", header, rows, said)
+    draw(name, sorted(people), shares, [statistics.fmean(people[label]) for label in sorted(people)])
 
 
-def draw(labels: list[str], shares: list[float], people: list[float]) -> None:
+def draw(name: str, labels: list[str], shares: list[float], people: list[float]) -> None:
     """Samples beside people's texts, label by label."""
     from matplotlib.figure import Figure
 
@@ -99,7 +101,7 @@ def draw(labels: list[str], shares: list[float], people: list[float]) -> None:
     axes.set(xlabel="called by their label, %", xlim=(0, 100))
     axes.invert_yaxis()
     axes.legend(fontsize=8)
-    figure.savefig(RESULTS / "topics.png", dpi=120)
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
 
 
 if __name__ == "__main__":

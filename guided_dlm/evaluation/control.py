@@ -51,7 +51,8 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
     """Measure control, fluency, diversity and cost of every task, and return the tables as Markdown.
 
     Raises:
-        InvalidRequest: targets, texts, judge or tagger are missing, or a number is out of range.
+        InvalidRequest: targets, texts, judge or tagger are missing, a number is out of range, or `out` is no folder or
+            has a damaged file of kept texts.
         UnknownName: there is no such suite, task, model or constraint.
     """
     if run.out is not None:
@@ -71,6 +72,8 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
     rows = [row for one in results for row in task_rows(one)]
     records = [record for one in results for record in target_records(one)]
     settings = conditions(run, [task.name for task in tasks])
+    if isinstance(source, KeptTexts):
+        settings["read_from_kept"] = f"{source.read} of {total}"
     if run.out is not None:
         save(Path(run.out), rows, settings, records)
         if run.texts is None:
@@ -86,7 +89,7 @@ def _source(run: ControlRun, targets: Mapping[str, int]) -> Source:
     texts = PipelineTexts(pipeline, run.samples, run.seeds, **options)
     if run.out is None:
         return texts
-    return KeptTexts(texts, Path(run.out) / "kept", {"model": run.model, "device": run.device, **options})
+    return KeptTexts(texts, Path(run.out) / "kept", {"model": Path(run.model).name, "device": run.device, **options})
 
 
 def measure_task(task: Task, targets: list[Target], source: Source, judge: Judge | None, bar: Any) -> Results:

@@ -70,8 +70,10 @@ class PipelineTexts(Source):
             raise InvalidRequest(f"seeds={seeds}: give 1 or more.")
         self.samples, self.seeds = samples, range(seeds)
         self._pipeline, self._options = pipeline, options
-        first = pipeline(num_samples=4, seed=0, **options).texts
-        self.sign = hashlib.sha256(json.dumps(first).encode()).hexdigest()[:16]
+        first = pipeline(num_samples=4, seed=0, **options)
+        if first.stopped:
+            raise KeyboardInterrupt
+        self.sign = hashlib.sha256(json.dumps(first.texts).encode()).hexdigest()[:16]
 
     def unguided(self, task: Task, seed: int) -> Written:
         """Sample, once per task and seed, so that times are compared with a run beside them."""

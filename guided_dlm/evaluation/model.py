@@ -66,8 +66,9 @@ class CardRequest:
     """What to measure: `samples` texts of a model, and with which files; what needs a file that is None is left out.
 
     `validation` and `training` are files of texts, for a model with a `schema.json` of {"text", "record"} lines, and
-    with `label` of {"text", label} lines; `judge` is a folder with an autoregressive model. Steps, sampler, corrector
-    and temperature are the model's own by default; `guidance_scale` is that of classifier-free guidance.
+    with `label` of {"text", label} lines; that the model was trained on labels is not checked. `judge` is a folder with
+    an autoregressive model. Steps, sampler, corrector and temperature are the model's own by default; `guidance_scale`
+    is that of classifier-free guidance.
     """
 
     model: str
@@ -164,6 +165,8 @@ def _prepare(out: str | Path | None, plot: str | Path | None) -> None:
 def _read_schema(request: CardRequest) -> Record | None:
     """Return the schema beside a model's weights, if it has one."""
     path = Path(locate(request.model)) / "schema.json"
+    if request.guidance_scale != 1.0 and request.label is None and not path.is_file():
+        raise InvalidRequest(f"guidance_scale={request.guidance_scale} needs prompts: give label, the field of labels.")
     if request.label is not None and (path.is_file() or request.validation is None):
         raise InvalidRequest(
             f"label={request.label!r} is for a model whose prompts are labels, with --validation, a file of "
@@ -338,7 +341,7 @@ def _add_extraction(
     """Add how right the records are that the model reads off held-out texts."""
     wish = from_config({"constraint": "json_schema", "schema": schema, "whitespace": "compact"})
     prompts = [as_prompt(item.text) for item in items]
-    options: dict[str, Any] = {"temperature": 0.0, "corrector": "none"}
+    options: dict[str, Any] = {"temperature": 0.0, "corrector": "none", "guidance_scale": 1.0}
     if pipeline.denoiser.process.selects and pipeline.denoiser.block_length is None:
         # How long a record is follows from what it says, so its length cannot come first.
         options |= {"block_length": 2, "steps": 2}

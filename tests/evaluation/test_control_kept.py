@@ -11,12 +11,13 @@ from tiny import save_tiny_model, tiny_model
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation.control import ControlRun, evaluate_control
 from guided_dlm.evaluation.control_texts import PipelineTexts, Written
+from guided_dlm.pipeline import GuidedPipeline
 
 VALUES = [["name", ":", "a"], ["name", ":", "b"], ["name", ":", "c"]]
 
 
 class Stop(Exception):
-    """Stands for a machine that goes away."""
+    """Stands for a run that is killed."""
 
 
 @pytest.fixture
@@ -45,8 +46,12 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return state
 
 
-def found(run: ControlRun) -> list[dict[str, Any]]:
-    return json.loads((Path(str(run.out)) / "control.json").read_text(encoding="utf-8"))["targets"]
+def result(run: ControlRun) -> dict[str, Any]:
+    return json.loads((Path(str(run.out)) / "control.json").read_text(encoding="utf-8"))
+
+
+def examples(run: ControlRun) -> list[str]:
+    return [one["example"] for one in result(run)["targets"]]
 
 
 def test_a_stopped_run_goes_on_where_it_was(run: ControlRun, count: list[int], tmp_path: Path) -> None:
@@ -62,7 +67,9 @@ def test_a_stopped_run_goes_on_where_it_was(run: ControlRun, count: list[int], t
     other = replace(run, out=str(tmp_path / "other"))
     evaluate_control(other)
     assert count[0] == 8
-    assert [one["example"] for one in found(run)] == [one["example"] for one in found(other)]
+    assert examples(run) == examples(other)
+    assert result(run)["conditions"]["read_from_kept"] == "4 of 4"
+    assert result(other)["conditions"]["read_from_kept"] == "0 of 4"
 
 
 def test_what_other_settings_wrote_is_not_read(run: ControlRun, count: list[int], tmp_path: Path) -> None:
@@ -80,9 +87,40 @@ def test_what_other_settings_wrote_is_not_read(run: ControlRun, count: list[int]
     assert count[0] == 20
 
 
-def test_a_damaged_file_is_named(run: ControlRun, tmp_path: Path) -> None:
+def test_seconds_are_known_beside_unguided_texts_of_the_same_run(run: ControlRun, count: list[int]) -> None:
+    count[1] = 2
+    with pytest.raises(Stop):
+        evaluate_control(run)
+    count[1] = 100
+    evaluate_control(run)
+    seconds = [one["seconds_per_50"][0] for one in result(run)["targets"]]
+    assert seconds[0] > 0 and seconds[1:] == [None, None]
+
+
+@pytest.mark.parametrize("harm", ["cut", "one text less", "no texts"])
+def test_a_damaged_file_is_named(run: ControlRun, tmp_path: Path, harm: str) -> None:
     evaluate_control(run)
     path = sorted((tmp_path / "out" / "kept").iterdir())[0]
-    path.write_text(path.read_text(encoding="utf-8")[:40], encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    kept = json.loads(text)
+    kept["written"]["texts"] = kept["written"]["texts"][1:] if harm == "one text less" else None
+    path.write_text(text[:40] if harm == "cut" else json.dumps(kept), encoding="utf-8")
     with pytest.raises(InvalidRequest, match=f"{path.name} is damaged .*delete it"):
         evaluate_control(run)
+
+
+def test_a_stop_before_the_first_text_is_no_run(run: ControlRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = GuidedPipeline.__call__
+
+    def stopped(self: GuidedPipeline, *arguments: Any, **options: Any) -> Any:
+        return call(self, *arguments, **options | {"callback": lambda snapshot: "stop"})
+
+    monkeypatch.setattr(GuidedPipeline, "__call__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_control(run)
+
+
+def test_a_file_is_no_folder_to_keep_texts_in(run: ControlRun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="is no folder to write to"):
+        evaluate_control(replace(run, out=str(tmp_path / "file")))

@@ -108,6 +108,7 @@ def test_a_text_that_the_judge_cannot_read_leaves_the_other_figures(request_of: 
         ({"sampler": "confidnce"}, {}, "Did you mean 'confidence'"),
         ({"corrector": "p3"}, {}, "p2"),
         ({"label": "topic"}, {}, "held.txt, line 1: this is no JSON"),
+        ({"guidance_scale": 2.0}, {}, "needs prompts: give label"),
         ({}, {"plot": "picture.txt"}, "end it in .png"),
         ({}, {"out": Path(__file__)}, "is no folder to write to"),
     ],

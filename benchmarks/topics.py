@@ -20,6 +20,7 @@ from _report import RESULTS, conditions, publish
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
+from constraints import Length
 from guided_dlm import GuidedPipeline
 from guided_dlm.evaluation.copying import duplicates
 from guided_dlm.training.data import read_lines
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--corrector", default="p2")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--block-length", type=int)
+    parser.add_argument("--words", type=int, default=1, help="the fewest words of a text")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     lines = [line for line, _ in read_lines(arguments.held_out)]
@@ -71,7 +73,7 @@ def main() -> None:
     options |= {"num_samples": arguments.samples, "seed": arguments.seed}
     rows, shares = [], []
     for label in tqdm(sorted(people), unit="label"):
-        texts = pipeline(as_prompt(label), **options).texts
+        texts = pipeline(as_prompt(label), Length(words=(arguments.words, None)), **options).texts
         found = judge.predict(encoder.encode(texts))
         shares.append(statistics.fmean(one == label for one in found))
         other, often = Counter(one for one in found if one != label).most_common(1)[0] if shares[-1] < 1 else ("", 0)
@@ -82,7 +84,7 @@ def main() -> None:
     rows.append(
         ("mean of labels", f"{100 * statistics.fmean(shares):.1f}", f"{100 * mean_of_labels(people):.1f}", "", "", "")
     )
-    said = conditions(model=Path(arguments.model).name, **options, judge=settings)
+    said = conditions(model=Path(arguments.model).name, **options, fewest_words=arguments.words, judge=settings)
     header = ("label", "called so %", "people's %", "else mostly", "duplicates %", "first sample")
     name = "topics" if arguments.model == MODEL else f"topics_{Path(arguments.model).name}"
     publish(name, f"Labels of {Path(arguments.model).name}", header, rows, said)
@@ -95,8 +97,8 @@ def draw(name: str, labels: list[str], shares: list[float], people: list[float])
 
     figure = Figure(figsize=(7, 0.8 + 0.3 * len(labels)), layout="constrained")
     axes = figure.subplots()
-    for shift, values, colour, name in ((-0.2, shares, "tab:blue", "samples"), (0.2, people, "tab:grey", "people")):
-        axes.barh([i + shift for i in range(len(labels))], [100 * v for v in values], 0.38, color=colour, label=name)
+    for shift, values, colour, whose in ((-0.2, shares, "tab:blue", "samples"), (0.2, people, "tab:grey", "people")):
+        axes.barh([i + shift for i in range(len(labels))], [100 * v for v in values], 0.38, color=colour, label=whose)
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="called by their label, %", xlim=(0, 100))
     axes.invert_yaxis()

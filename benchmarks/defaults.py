@@ -11,7 +11,7 @@ file, and "as asked" is the share of the records' values that the texts mention,
 sentence vectors, fitted to the held-out texts, calls by their label. Human figures, of held-out and of training text,
 are of as many texts, but the judge's, which are of a thousand. A good default is near the human line in both panels:
 low temperature alone buys NLL with diversity and length. The error of a cell's NLL is over eight parts of its texts. A
-finished cell is kept and not run again, unless the weights, the judge, the prompts or the number of samples are other ones.
+finished cell is kept and not run again, unless weights, judge, prompts or the number of samples are other ones.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/curves.py RUN [RUN ...] [--name curves]
 
-Each RUN is a folder that `guided-dlm train` wrote. The loss is nats per token of a noisy batch, prompts and padding as
-the objective has them, so it may lie below or above the bound.
+Each RUN is a folder that `guided-dlm train` wrote; beside the picture stands a table of its last figures. The loss is
+nats per token of a noisy batch, prompts and padding as the objective has them, so it may lie below or above the bound.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from _report import RESULTS
+from _report import RESULTS, publish
 
 
 def series(log: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
@@ -36,6 +36,13 @@ def draw_run(axes: Any, run: Path) -> None:
     axes.legend(fontsize=7)
 
 
+def last(run: Path) -> dict[str, Any]:
+    """Epochs, minutes and the last validation figures of one run."""
+    kept, recipe = (json.loads((run / name).read_text()) for name in ("training.json", "recipe.json"))
+    figures = {name: f"{value:.3f}" for name, value in kept["figures"].items() if name.startswith("eval_")}
+    return {"run": run.name, "epochs": recipe["epochs"], "minutes": round(kept["figures"]["seconds"] / 60), **figures}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", nargs="+", type=Path)
@@ -52,6 +59,9 @@ def main() -> None:
     for axes in panels[len(arguments.runs) :]:
         axes.set_visible(False)
     figure.savefig(RESULTS / f"{arguments.name}.png", dpi=120)
+    found = [last(run) for run in arguments.runs]
+    header = list(dict.fromkeys(name for row in found for name in row))
+    publish(arguments.name, "Training runs", header, [[row.get(name, "") for name in header] for row in found], {})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from constraints.preferences import Preferences
 from constraints.repetition import Repetition
 from constraints.sounds import Rhyme, Syllables
 from constraints.syntax import PartOfSpeech
+from constraints.syntax_guide import SyntaxGuide
 from constraints.template import Blank, Template
 from constraints.topic import Sentiment, Topic
 from constraints.words import Words
@@ -34,6 +35,7 @@ __all__ = [
     "Rhyme",
     "Sentiment",
     "Syllables",
+    "SyntaxGuide",
     "SyntaxSpan",
     "SyntaxTree",
     "Template",

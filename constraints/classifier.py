@@ -12,6 +12,7 @@ from torch import Tensor
 
 from guided_dlm.classifiers import (
     POINTS,
+    TokenScore,
     as_vocabulary,
     embed_score,
     exact_bias,
@@ -35,6 +36,31 @@ def check_strength(strength: object, name: str) -> None:
     """Refuse what is no finite number."""
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
         raise InvalidRequest(f"{name}: strength={strength!r} must be a finite number.")
+
+
+def token_guide(
+    score: TokenScore, size: int, method: str, strength: float, shown: str, bias: Bias | None = None
+) -> Guide:
+    """Return `strength` times a log-probability of `size` tokens as a guide: one gradient a step, at `method`'s point.
+
+    With `bias` that pulls instead. Finished texts are judged by the score itself, so particles correct either. The
+    report shows the probabilities as those of `shown`.
+    """
+    of_canvas = finished(score, size)
+
+    def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
+        return strength * of_canvas(texts, tokens_NL)
+
+    if bias is not None:
+        return Guide(bias=lambda step: strength * bias(step), reward=reward, target=Guide())
+
+    def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
+        log_p_B = score(point_of(method, relaxed_BLV, step))
+        if step.diagnostics is not None:
+            step.diagnostics.scores[shown] = log_p_B.detach().exp()
+        return -strength * log_p_B
+
+    return Guide(energy=energy, reward=reward, target=Guide())
 
 
 @register("classifier")
@@ -117,27 +143,13 @@ class Classifier(Constraint):
         elif getattr(model, "training", False) and any(isinstance(part, _NOISY_LAYERS) for part in model.modules()):
             raise InvalidRequest(f"{self!r}: the classifier is in training mode, so it answers at random; call eval().")
         assert self.target is not None
-        score = token_score(model, self.target, tokenizer)
-        of_canvas = finished(score, len(context.vocabulary))
-
-        def reward(texts: list[str], tokens_NL: Tensor) -> Tensor:
-            return self.strength * of_canvas(texts, tokens_NL)
-
-        if self.method == "exact":
-            return Guide(
-                bias=lambda step: self.strength * exact_bias(score, step, self.top_k), reward=reward, target=Guide()
-            )
+        score, bias = token_score(model, self.target, tokenizer), None
         method = "relaxed" if self.method == "auto" else self.method
-        if self.support is not None:
-            return Guide(bias=self._in_support(model, tokenizer, method), reward=reward, target=Guide())
-
-        def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
-            log_p_B = score(point_of(method, relaxed_BLV, step))
-            if step.diagnostics is not None:
-                step.diagnostics.scores[repr(self)] = log_p_B.detach().exp()
-            return -self.strength * log_p_B
-
-        return Guide(energy=energy, reward=reward, target=Guide())
+        if self.method == "exact":
+            bias = lambda step: exact_bias(score, step, self.top_k)  # noqa: E731
+        elif self.support is not None:
+            bias = self._in_support(model, tokenizer, method)
+        return token_guide(score, len(context.vocabulary), method, self.strength, repr(self), bias)
 
     def _in_support(self, model: Any, tokenizer: Any, method: str) -> Bias:
         """Return the gradient in the likeliest tokens.
@@ -154,10 +166,7 @@ class Classifier(Constraint):
         score, support = embed_score(model, self.target, tokenizer), self.support
         weight_VD = model.get_input_embeddings().weight
 
-        def bias(step: Step) -> Tensor:
-            return self.strength * kept_bias(score, weight_VD, method, step, support)
-
-        return bias
+        return lambda step: kept_bias(score, weight_VD, method, step, support)
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
         """Return log p(target | text), not multiplied by the strength."""

@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
-from collections.abc import Iterator
 
-from tqdm.auto import tqdm
-
-from constraints.constituents import Span, constituents
+from constraints.annotation import annotated
 from constraints.span_lexicon import SpanLexicon
-from constraints.tag_sets import PENN
-from constraints.taggers import spacy_parser
-
-
-def parsed_texts(path: str, parser: str) -> Iterator[tuple[list[str], set[Span]]]:
-    """Yield the Penn tags and the constituents of each line's "text"."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
-    for document in tqdm(spacy_parser(parser).pipe(texts, batch_size=256), total=len(texts), unit="text"):
-        if not any(token.is_space for token in document):
-            yield [PENN.names[token.tag_] for token in document], constituents(document)
 
 
 def main() -> None:
@@ -32,7 +16,9 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=200, help="windows to keep of each label and width")
     parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
-    sentences = (found for path in arguments.texts for found in parsed_texts(path, arguments.parser))
+    sentences = (
+        (line["tags"]["penn"], line["spans"]) for path in arguments.texts for line in annotated(path, arguments.parser)
+    )
     SpanLexicon.count(sentences, arguments.most).write(arguments.out)
 
 

@@ -162,7 +162,7 @@ class PartOfSpeech(RegularConstraint):
         elif not readings:
             raise Infeasible(self._missing(readings))
         else:
-            tags, number = _tag_automaton(self.pattern, self.tag_names), self.tag_names.number
+            tags, number = tag_automaton(self.pattern, self.tag_names), self.tag_names.number
             columns = {
                 i: {tuple(number[tag] for tag in r): p for r, p in found.items()} for i, found in readings.items()
             }
@@ -207,7 +207,7 @@ class PartOfSpeech(RegularConstraint):
 
 
 @lru_cache(maxsize=64)
-def _tag_automaton(pattern: str, tags: TagSet) -> Dfa:
+def tag_automaton(pattern: str, tags: TagSet) -> Dfa:
     """Return the pattern's automaton over the tags, numbered as the tag set does."""
     automaton = ByteAutomaton.from_regex(letters(read_pattern(pattern, tags), tags))
     column_of = automaton.byte_class.astype("int64")[[ord(tags.letter(tag)) for tag in tags.tags]]

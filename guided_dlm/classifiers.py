@@ -211,6 +211,21 @@ def kept_bias(score: EmbedScore, weight_VD: Tensor, method: str, step: Step, sup
     return pull_BLV.to(step.logits_BLV.device, step.logits_BLV.dtype)
 
 
+def first_order_bias(score: EmbedScore, weight_VD: Tensor, step: Step, shown: str) -> Tensor:
+    """Return the pull of one gradient at the canvas as it stands, `[B, L, V]`: "first_order", no relaxed tokens made.
+
+    The report shows the probability there as that of `shown`.
+    """
+    weight_VD = weight_VD.detach()
+    with torch.enable_grad():
+        place_BLD = weight_VD[step.tokens_BL.to(weight_VD.device)].requires_grad_()
+        log_p_B = score(place_BLD)
+        (pull_BLD,) = torch.autograd.grad(log_p_B.sum(), place_BLD)
+    if step.diagnostics is not None:
+        step.diagnostics.scores[shown] = log_p_B.detach().exp().to(step.tokens_BL.device)
+    return (pull_BLD @ weight_VD.T).to(step.tokens_BL.device)
+
+
 def _doubt(p_BLK: Tensor, size: int) -> Tensor:
     """Return the entropy of each position's law over that of `size` equally likely tokens, `[B, L, 1]` in [0, 1]."""
     entropy_BL: Tensor = -torch.special.xlogy(p_BLK, p_BLK).sum(-1)

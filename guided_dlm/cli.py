@@ -156,6 +156,7 @@ def train(
     swap: Annotated[list[str] | None, typer.Option(help="A slot whose values change in training; repeat it.")] = None,
     readings: Annotated[int, typer.Option(help="Pairs text -> record for each pair record -> text.")] = 1,
     onward: Annotated[float, typer.Option(help="masked: share of canvases hidden from some place to the end.")] = 0.0,
+    weighting: Annotated[str, typer.Option(help="masked: bound, or flat (each hidden token alike).")] = "bound",
     label: Annotated[str | None, typer.Option(help="A field with a text label: learn label -> text.")] = None,
     label_dropout: Annotated[float, typer.Option(help="Share of examples whose label is hidden, for guidance.")] = 0.1,
     tokenizer: Annotated[str, typer.Option(help="word, or bpe (byte level).")] = "word",
@@ -205,6 +206,29 @@ def train_classifier(
 
     options = {name: value for name, value in locals().items() if name in ClassifierRecipe.__dataclass_fields__}
     typer.echo(json.dumps(train_classifier(ClassifierRecipe(**options), progress=sys.stderr.isatty())))
+
+
+@app.command(name="train-syntax-reader")
+def train_syntax_reader(
+    data: Annotated[str, typer.Argument(help="What `python -m constraints.annotation` wrote.")],
+    out: Annotated[str, typer.Argument(help="The folder to write.")],
+    model: Annotated[str, typer.Option(help="The diffusion model, of whole words, whose tokens it reads.")] = (
+        DEFAULT_MODEL
+    ),
+    hidden_size: int = 128,
+    layers: int = 3,
+    heads: int = 4,
+    span_size: Annotated[int, typer.Option(help="Width of the form that scores a span by its ends.")] = 16,
+    epochs: float = 4.0,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Train a reader of tags and constituents on noisy canvases, to guide a model: SyntaxGuide(wish, model=OUT)."""
+    from guided_dlm.training.syntax_reader import SyntaxRecipe, train_syntax_reader
+
+    options = {name: value for name, value in locals().items() if name in SyntaxRecipe.__dataclass_fields__}
+    typer.echo(json.dumps(train_syntax_reader(SyntaxRecipe(**options), progress=sys.stderr.isatty())))
 
 
 @app.command()

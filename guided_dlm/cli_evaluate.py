@@ -63,6 +63,9 @@ def control(
     tolerance: Annotated[
         float | None, typer.Option(help="Weight of a tag that a word lacks; 0 for models of word pieces.")
     ] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="restaurant-syntax, or a folder: ask for spans and trees softly as well.")
+    ] = None,
     judge: Annotated[str | None, typer.Option(help="An autoregressive model's folder, for fluency.")] = None,
     texts: Annotated[str | None, typer.Option(help="Score a folder of TASK.txt files instead of sampling.")] = None,
     out: Annotated[str | None, typer.Option(help="The folder for tables, JSON, plot and texts.")] = None,

@@ -26,8 +26,9 @@ class ControlRun:
 
     With `texts` the texts are read from that folder instead of sampled (see `control_texts`); `judge` is the folder of
     an autoregressive model, and without one there is no fluency. `tolerance` is that of `PartOfSpeech` and
-    `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. `out` gets tables, JSON, a plot and
-    the texts; those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
+    `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. `reader` names the `SyntaxGuide`'s
+    model that spans and trees are asked for with as well, by none without it. `out` gets tables, JSON, a plot and the
+    texts; those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
     """
 
     data: str
@@ -40,6 +41,7 @@ class ControlRun:
     corrector: str | None = None
     temperature: float = 1.0
     tolerance: float | None = None
+    reader: str | None = None
     seeds: int = 3
     judge: str | None = None
     texts: str | None = None
@@ -57,7 +59,7 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
     """
     if run.out is not None:
         require_plots()
-    tasks = find_tasks(run.suite, run.tasks, run.tolerance)
+    tasks = find_tasks(run.suite, run.tasks, run.tolerance, run.reader)
     targets = {task.name: task.targets(run.data, run.targets) for task in tasks}
     for task in tasks:
         for aspect in task.aspects:

@@ -45,7 +45,8 @@ class Task:
 
     `published` has Diffusion-LM's control in percent, by aspect. With `merged`, lines that ask for equal values are one
     target, and targets come in the order of their values. From a file of other lines than targets,
-    which may stand beside the folder, `drawn` lines are taken, evenly spread over those that fit.
+    which may stand beside the folder, `drawn` lines are taken, evenly spread over those that fit. With `reader` what
+    trees judge is also asked for softly, by the `SyntaxGuide` of that name.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task:
     published: Mapping[str, float] = field(default_factory=dict)
     merged: bool = False
     drawn: int | None = None
+    reader: str | None = None
 
     def softened(self, tolerance: float) -> Task:
         """Return the task with this tolerance of its aspects."""
@@ -91,6 +93,9 @@ class Task:
             UnknownConstraint: no installed distribution registers one of them.
         """
         configs = [aspect.config(target.values[aspect.name]) for aspect in self.aspects]
+        if self.reader is not None:
+            asked = [config for config, one in zip(configs, self.aspects, strict=True) if one.judges == "trees"]
+            configs += [{"constraint": "syntax_guide", "wish": config, "model": self.reader} for config in asked]
         return Constraint.from_config(configs[0] if len(configs) == 1 else {"all": configs})
 
     def _target(self, record: Any, where: str) -> Target:
@@ -175,15 +180,21 @@ E2E = (
 SUITES: Mapping[str, tuple[Task, ...]] = {"e2e": E2E}
 
 
-def find_tasks(suite: str, names: Sequence[str] = (), tolerance: float | None = None) -> list[Task]:
+def find_tasks(
+    suite: str, names: Sequence[str] = (), tolerance: float | None = None, reader: str | None = None
+) -> list[Task]:
     """Return the tasks of a suite with these names, or all; `tolerance` is for aspects of tags, by default their own.
+
+    `reader` is for aspects of trees: those whose judge shares nothing with it.
 
     Raises:
         UnknownName: there is no such suite or task.
     """
     if suite not in SUITES:
         raise UnknownName(f"There is no suite {suite!r}; there is {', '.join(SUITES)}.")
-    tasks = {task.name: task if tolerance is None else task.softened(tolerance) for task in SUITES[suite]}
+    tasks = {task.name: replace(task, reader=reader) for task in SUITES[suite]}
+    if tolerance is not None:
+        tasks = {name: task.softened(tolerance) for name, task in tasks.items()}
     for name in names:
         if name not in tasks:
             raise UnknownName(f"The suite {suite!r} has no task {name!r}; it has {', '.join(tasks)}.")

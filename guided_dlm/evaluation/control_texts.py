@@ -99,9 +99,14 @@ class PipelineTexts(Source):
             texts=out.texts,
             seconds=seconds,
             denoiser_calls=out.denoiser_calls,
-            classifier_calls=0,  # the constraints of these tasks are automata
+            classifier_calls=out.denoiser_calls * _readers(wish),
             agreed={name: _agreed(part, out.report) for name, part in parts.items()},
         )
+
+
+def _readers(wish: Constraint | None) -> int:
+    """Return how many networks guide: each is asked once beside the denoiser. All else that tasks ask is automata."""
+    return 0 if wish is None else sum(getattr(leaf, "name", "") == "syntax_guide" for leaf in wish.leaves())
 
 
 def _agreed(part: Constraint, report: Sequence[Mapping[str, Mapping[str, Any]]]) -> float | None:

@@ -22,6 +22,7 @@ from guided_dlm.errors import InvalidRequest
 from guided_dlm.processes.schedules import SCHEDULES
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.labels import LabelDropout, read_labelled
+from guided_dlm.training.objectives import WEIGHTINGS
 from guided_dlm.training.pairs import Pair, encode_pairs, read_pairs
 from guided_dlm.training.tokenization import build_bpe_tokenizer, build_word_tokenizer, unseen_fragments
 from guided_dlm.training.trainer import OBJECTIVES, DiffusionTrainer
@@ -45,8 +46,9 @@ class TrainingRecipe:
     (`clean_records`); values of the slots `swap` are changed for others while training, in text and record, so that
     none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is written,
     with swaps of its own. A share `onward` of a masked model's canvases is hidden from some place to the end, for
-    writing left to right. `label` names a field with a text label: the label is the prompt of its text, and
-    masked in a share `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
+    writing left to right; `weighting` of its tokens is "bound", as the bound on -log p has it, or "flat", which is
+    learned faster. `label` names a field with a text label: the label is the prompt of its text, and masked in a share
+    `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
     (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
     by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked model is trained at every
@@ -71,6 +73,7 @@ class TrainingRecipe:
     swap: Sequence[str] = ()
     readings: int = 1
     onward: float = 0.0
+    weighting: str = "bound"
     label: str | None = None
     label_dropout: float = 0.1
     tokenizer: str = "word"
@@ -152,6 +155,11 @@ class TrainingRecipe:
         if not 0 <= self.onward <= 1 or (self.onward and self.objective != "masked"):
             raise InvalidRequest(
                 f"onward={self.onward} is a share of a masked model's canvases: in [0, 1], and 0 for other objectives."
+            )
+        if self.weighting not in WEIGHTINGS or (self.weighting != "bound" and self.objective != "masked"):
+            raise InvalidRequest(
+                f"weighting={self.weighting!r} of a masked model's tokens is one of {', '.join(WEIGHTINGS)}; leave it "
+                "out for other objectives."
             )
         if not 0 <= self.full_share <= 1:
             raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
@@ -296,7 +304,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
         model=model,
         held_out=held_out,
         objective=recipe.objective,
-        onward=recipe.onward,
+        options={"onward": recipe.onward, "weighting": recipe.weighting} if recipe.objective == "masked" else None,
         pad_id=tokenizer.pad_token_id,
         args=arguments,
         train_dataset=_drop_labels(recipe, examples, tokenizer),

@@ -49,13 +49,13 @@ class DiffusionTrainer(Trainer):
         held_out: list[dict[str, Any]],
         objective: str,
         pad_id: int,
-        onward: float = 0.0,
+        options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take what `Trainer` takes, held-out examples, the objective by name, and the share `onward` of `masked`."""
+        """Take what `Trainer` takes, held-out examples, the objective by name, and `options` of it by name."""
         super().__init__(model=model, eval_dataset=held_out, **kwargs)
         self._net, self._held_out, self._pad_id = model, held_out, pad_id
-        self._objective: Objective = partial(masked, onward=onward) if onward else OBJECTIVES[objective]
+        self._objective: Objective = partial(OBJECTIVES[objective], **(options or {}))
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the objective in nats per token of text and end."""

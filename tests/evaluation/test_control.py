@@ -21,8 +21,9 @@ from guided_dlm.evaluation.control_aspects import TOKEN, PartsOfSpeech, Semantic
 from guided_dlm.evaluation.control_results import Mean, Measured, Results, Row, task_rows
 from guided_dlm.evaluation.control_scores import bootstrap, length_scores, pos_scores, read_text, semantic_scores
 from guided_dlm.evaluation.control_tasks import E2E, Target, Task, find_tasks
-from guided_dlm.evaluation.control_texts import Written
+from guided_dlm.evaluation.control_texts import PipelineTexts, Written
 from guided_dlm.evaluation.fluency import diversity
+from guided_dlm.pipeline import GuidedPipeline
 
 POS = [
     {
@@ -332,6 +333,18 @@ def test_a_model_is_measured_and_what_it_cannot_write_is_missed(data: Path, tmp_
     evaluate_control(ControlRun(data=str(data), tasks=run.tasks, samples=3, texts=saved, out=again))
     for name, found in rows_of(tmp_path / "again").items():
         assert found["control"]["mean"] == rows[name]["by_seed"][1]
+
+
+def test_a_reader_asks_softly_for_what_trees_judge_and_its_calls_are_counted() -> None:
+    spans, tags = find_tasks("e2e", ["spans", "pos"], reader="restaurant-syntax")
+    span = Target(values={"spans": (0, 1, "NP")}, label="", human=())
+    hard, soft = spans.constraint(span).leaves()
+    assert hard.hard and soft.to_config() == {"constraint": "syntax_guide", "wish": hard.to_config()}
+    assert len(list(tags.constraint(Target(values={"pos": ("DET", "NOUN")}, label="", human=())).leaves())) == 1
+    source = PipelineTexts(GuidedPipeline.from_pretrained("restaurant-words"), samples=2, seeds=1, steps=3)
+    written = source.write(spans, 0, span, 0)
+    assert written.classifier_calls == written.denoiser_calls == 3
+    assert source.write(find_tasks("e2e", ["spans"])[0], 0, span, 0).classifier_calls == 0
 
 
 def test_an_unknown_constraint_is_said_before_anything_is_sampled(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,17 @@ def test_from_left_to_right_all_is_hidden_from_a_place_on_and_the_next_tokens_we
         torch.testing.assert_close(weight_L[scored], torch.full((len(scored),), (length - begin) / len(scored)))
 
 
+def test_a_flat_weight_counts_each_hidden_token_twice_and_is_as_much_on_average() -> None:
+    tokens_BL, length_B = torch.zeros(4000, 6, dtype=torch.long), torch.full((4000,), 6)
+    model = Fixed(torch.zeros(4000, 6, SIZE))
+    loss_B = masked(model, tokens_BL, length_B, torch.Generator().manual_seed(0), weighting="flat")
+    hidden_B = (model.seen[0] == MASK).sum(-1)
+    torch.testing.assert_close(loss_B, 2 * math.log(SIZE) * hidden_B)
+    bound_B = masked(model, tokens_BL, length_B, torch.Generator().manual_seed(0))
+    # k is uniform in 1..size: 2 k is size + 1 on average, and the bound's total is size.
+    assert float(loss_B[0::2].mean() / bound_B[0::2].mean()) == pytest.approx(7 / 6, rel=0.03)
+
+
 def test_a_share_of_the_canvases_is_hidden_from_left_to_right() -> None:
     model, rows = Fixed(torch.zeros(4000, 4, SIZE)), 4000
     masked(

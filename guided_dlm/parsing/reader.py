@@ -1,0 +1,111 @@
+"""A small network that reads tags and constituents off canvases full of noise, to guide a model at every step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, BertConfig, BertModel, PreTrainedModel
+
+
+class SyntaxReaderConfig(BertConfig):  # type: ignore[no-untyped-call]
+    """A BERT encoder's settings, the names of the tags by tag set, the constituents' labels, and `span_size`.
+
+    Place i of the canvas is word i: the vocabulary's tokens have to be whole words.
+    """
+
+    model_type = "guided-dlm-syntax-reader"
+
+    def __init__(
+        self,
+        tag_sets: dict[str, list[str]] | None = None,
+        labels: list[str] | None = None,
+        span_size: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        """Take what `BertConfig` takes beside the names."""
+        super().__init__(**kwargs)
+        self.tag_sets = {name: list(tags) for name, tags in (tag_sets or {}).items()}
+        self.labels = list(labels or [])
+        self.span_size = span_size
+
+
+class Reading(NamedTuple):
+    """Logits given the canvas with its noise.
+
+    `tags` has `[B, L, T + 1]` for each tag set, the last class for what stands after the text; `spans_BLLK` is the
+    logit that the words from the first place to the second, both included, are a constituent of each label.
+    """
+
+    tags: dict[str, Tensor]
+    spans_BLLK: Tensor
+
+
+class SyntaxReader(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """p(tag of a word | canvas) and p(words are a constituent | canvas), each marginal on its own.
+
+    Labels do not exclude one another, so that an S that is only a VP can be both. A span is scored by a bilinear form
+    of the words at its ends (1611.01734, eq. 9, does so for dependencies).
+    """
+
+    config_class = SyntaxReaderConfig
+    config: SyntaxReaderConfig
+
+    def __init__(self, config: SyntaxReaderConfig) -> None:
+        """Build it untrained."""
+        super().__init__(config)
+        width, spans = config.hidden_size, len(config.labels) * config.span_size
+        self.encoder = BertModel(config, add_pooling_layer=False)
+        self.tags = nn.ModuleDict({name: nn.Linear(width, len(tags) + 1) for name, tags in config.tag_sets.items()})
+        self.first, self.last = nn.Linear(width, spans), nn.Linear(width, spans)
+        self.prior = nn.Parameter(torch.full((len(config.labels),), -4.0))  # most pairs of words are no constituent
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the word embeddings."""
+        return self.encoder.embeddings.word_embeddings
+
+    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Reading:
+        """Read canvases `[B, L]`, or embeddings of relaxed ones `[B, L, D]`."""
+        hidden_BLD = self.encoder(input_ids=input_ids, inputs_embeds=inputs_embeds).last_hidden_state
+        first_BLKF, last_BLKF = (
+            side(hidden_BLD).unflatten(-1, (len(self.config.labels), self.config.span_size))
+            for side in (self.first, self.last)
+        )
+        spans_BLLK = torch.einsum("bikf,bjkf->bijk", first_BLKF, last_BLKF) / self.config.span_size**0.5
+        return Reading({name: head(hidden_BLD) for name, head in self.tags.items()}, spans_BLLK + self.prior)
+
+
+def log_accepted(log_p_BLT: Tensor, table_ST: Tensor, accepting_S: Tensor) -> Tensor:
+    """Return the log-probability `[B]` that tags, independent of one another, make up what an automaton accepts.
+
+    `log_p_BLT` has one class more than the automaton's table has columns: the end, after which only ends follow; a text
+    may fill its canvas. `table_ST` holds the next state, -1 for none; `accepting_S` is bool. One product of transition
+    matrices `[S + 1, S + 1]` over the places, in pairs: a logarithm of L steps, in float64 with a scale apart. What is
+    less likely than about exp(-690) counts as that.
+    """
+    states, tags = table_ST.shape
+    moves_TSS = log_p_BLT.new_zeros(tags + 1, states + 1, states + 1, dtype=torch.float64)
+    state_N, tag_N = (table_ST >= 0).nonzero(as_tuple=True)
+    moves_TSS[tag_N, state_N, table_ST[state_N, tag_N]] = 1.0
+    moves_TSS[tags, :states, states] = accepting_S.double()
+    moves_TSS[tags, states, states] = 1.0
+    matrix_BLSS = torch.einsum("blt,tsu->blsu", log_p_BLT.double().exp(), moves_TSS)
+    log_scale_B = torch.zeros(len(log_p_BLT), dtype=torch.float64, device=log_p_BLT.device)
+    while matrix_BLSS.shape[1] > 1:
+        if matrix_BLSS.shape[1] % 2:
+            identity_BLSS = torch.eye(states + 1, dtype=torch.float64, device=log_p_BLT.device).expand(
+                len(matrix_BLSS), 1, -1, -1
+            )
+            matrix_BLSS = torch.cat([matrix_BLSS, identity_BLSS], dim=1)
+        matrix_BLSS = matrix_BLSS[:, 0::2] @ matrix_BLSS[:, 1::2]
+        scale_BL = matrix_BLSS.detach().amax((-1, -2)).clamp_min(1e-300)
+        matrix_BLSS = matrix_BLSS / scale_BL[..., None, None]
+        log_scale_B = log_scale_B + scale_BL.log().sum(-1)
+    ends_S = torch.cat([accepting_S, accepting_S.new_ones(1)])
+    reached_B = (matrix_BLSS[:, 0, 0] * ends_S).sum(-1)
+    return (reached_B.clamp_min(1e-300).log() + log_scale_B).to(log_p_BLT.dtype)
+
+
+AutoConfig.register(SyntaxReaderConfig.model_type, SyntaxReaderConfig, exist_ok=True)

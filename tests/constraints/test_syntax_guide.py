@@ -1,0 +1,157 @@
+"""`SyntaxGuide`: what it calls likely, that it pulls there, that it composes, and what it refuses."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from constraints import Chunk, Length, PartOfSpeech, SyntaxGuide, SyntaxSpan, SyntaxTree, Words
+from constraints.classifier import token_guide
+from constraints.syntax_guide import _of_tokens, load_reader
+from guided_dlm import CompileContext, Constraint, GuidedPipeline, Step, Vocabulary
+from guided_dlm.constraint import Diagnostics
+from guided_dlm.errors import Infeasible, InvalidRequest, VocabularyMismatch
+from guided_dlm.guidance import shift
+
+TEXT = "The Mill is a cheap pub near the river ."
+TAGS = "DET PROPN AUX DET ADJ NOUN ADP DET NOUN PUNCT"
+TREE = "(S (NP (DT *) (NNP *)) (VP (VBZ *) (NP (NP (DT *) (JJ *) (NN *)) (PP (IN *) (NP (DT *) (NN *))))) (. *))"
+
+
+@pytest.fixture(scope="module")
+def pipe() -> GuidedPipeline:
+    return GuidedPipeline.from_pretrained("restaurant-words")
+
+
+@pytest.mark.parametrize(
+    ("wish", "other"),
+    [
+        (PartOfSpeech(TAGS), PartOfSpeech("DET NOUN VERB .*")),
+        (SyntaxSpan(0, 1, "NP"), SyntaxSpan(1, 2, "NP")),
+        (SyntaxSpan(6, 8, "PP"), SyntaxSpan(6, 8, "S")),
+        (SyntaxTree(TREE), SyntaxTree("(S (NP (DT *)) (VP (VBZ *)) (. *))")),
+        (Chunk("NP: {<DT><JJ><NN>}"), Chunk("NP: {<CD><NNS>}")),
+    ],
+)
+def test_what_a_text_is_has_a_probability_near_1_and_what_it_is_not_a_low_one(
+    wish: Constraint, other: Constraint
+) -> None:
+    assert SyntaxGuide(wish).check(TEXT) > math.log(0.5)  # type: ignore[arg-type]
+    assert SyntaxGuide(other).check(TEXT) < math.log(0.05)  # type: ignore[arg-type]
+
+
+def test_the_check_does_not_depend_on_the_canvas(pipe: GuidedPipeline) -> None:
+    wish = SyntaxGuide(PartOfSpeech(TAGS))
+    context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=40)
+    ids = pipe.denoiser.vocabulary.encode(TEXT)
+    assert pipe.denoiser.vocabulary.eos_id is not None
+    canvas_BL = torch.tensor(
+        [[*ids, pipe.denoiser.vocabulary.eos_id, *[pipe.denoiser.vocabulary.pad_id] * (39 - len(ids))]]
+    )
+    reward = wish.compile(context).reward
+    assert reward is not None
+    assert float(reward([TEXT], canvas_BL)[0]) == pytest.approx(wish.check(TEXT), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "wish", [PartOfSpeech("DET NOUN VERB .*"), SyntaxSpan(2, 5, "PP")], ids=["parts of speech", "span"]
+)
+@pytest.mark.parametrize("method", ["first_order", "relaxed"])
+def test_it_pulls_texts_towards_the_wish_and_hard_constraints_hold(
+    pipe: GuidedPipeline, wish: Any, method: str
+) -> None:
+    means = []
+    for strength in (0.0, 4.0):
+        guide = SyntaxGuide(wish, strength=strength, method=method)
+        out = pipe(constraint=guide & Length(words=(8, 16)) & Words(include=("pub",)), num_samples=24, steps=12, seed=2)
+        assert bool(out.satisfied.all())
+        means.append(sum(max(guide.check(text), -20.0) for text in out.texts) / 24)
+    assert means[1] > means[0] + 1.0
+
+
+def test_at_the_canvas_as_it_stands_the_pull_is_the_gradient_in_the_relaxed_tokens(pipe: GuidedPipeline) -> None:
+    vocabulary, wish = pipe.denoiser.vocabulary, SyntaxGuide(PartOfSpeech("DET NOUN .*"), strength=2.0)
+    size, generator = len(vocabulary), torch.Generator().manual_seed(0)
+    tokens_BL = torch.randint(size, (2, 6), generator=generator)
+    logits_BLV = torch.randn(2, 6, size, generator=generator)
+    step = Step(index=0, total=1, time=1.0, tokens_BL=tokens_BL, logits_BLV=logits_BLV, diagnostics=Diagnostics())
+    reader, _ = load_reader("restaurant-syntax")
+    score = _of_tokens(wish._of_embeds(reader), reader.get_input_embeddings().weight)
+    expected = shift(logits_BLV, token_guide(score, size, "first_order", 2.0, "by tokens"), step)
+    found = shift(logits_BLV, wish.compile(CompileContext(vocabulary=vocabulary, length=6)), step)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert float((found - logits_BLV).abs().max()) > 0.1
+    assert step.diagnostics is not None
+    torch.testing.assert_close(step.diagnostics.scores[repr(wish)], step.diagnostics.scores["by tokens"])
+
+
+def test_one_object_guides_every_family_of_the_same_words() -> None:
+    guide = SyntaxGuide(PartOfSpeech("DET NOUN .*"), strength=6.0)
+    for name in ("restaurant-uniform", "restaurant-continuous", "restaurant-block"):
+        pipe = GuidedPipeline.from_pretrained(name)
+        scores = []
+        for wish in (None, guide):
+            texts = pipe(constraint=wish, num_samples=12, steps=8, seed=1).texts
+            scores.append(sum(max(guide.check(text), -20.0) for text in texts) / 12)
+        assert scores[1] > scores[0], name
+
+
+def test_finished_texts_can_be_judged_with_particles(pipe: GuidedPipeline) -> None:
+    guide = SyntaxGuide(SyntaxSpan(0, 1, "NP"), method="reward", strength=4.0)
+    out = pipe(constraint=guide, num_samples=8, steps=6, particles=4, seed=1)
+    free = pipe(num_samples=8, steps=6, seed=1)
+    assert sum(map(guide.check, out.texts)) > sum(map(guide.check, free.texts))
+
+
+def test_a_text_that_fills_the_readers_canvas_is_read_and_a_longer_one_refused() -> None:
+    guide = SyntaxGuide(PartOfSpeech("NOUN*"))
+    assert math.isfinite(guide.check(" ".join(["pub"] * 64)))
+    with pytest.raises(InvalidRequest, match="sees 64 tokens, and the text has 65"):
+        guide.check(" ".join(["pub"] * 65))
+
+
+def test_its_config_is_plain_and_holds_the_wishes_own() -> None:
+    wish = SyntaxGuide(SyntaxSpan(0, 1, "NP"), strength=2.0, method="relaxed")
+    config = wish.to_config()
+    assert config["wish"] == {"constraint": "syntax_span", "start": 0, "end": 1, "label": "NP"}
+    assert Constraint.from_config(config) == wish
+    assert repr(wish) == "SyntaxGuide(SyntaxSpan(start=0, end=1, label='NP'), strength=2.0, method='relaxed')"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"wish": Length(words=3)}, "has no soft form"),
+        ({"wish": {"constraint": "syntax_span", "start": 2, "end": 1, "label": "NP"}}, "ends at word 1"),
+        ({"wish": SyntaxTree("(S (NP *) (VP (VBZ *)))")}, r"'\(NP \*\)' is open"),
+        ({"wish": SyntaxSpan(0, 1, "NP"), "strength": float("nan")}, "strength=nan"),
+        ({"wish": SyntaxSpan(0, 1, "NP"), "method": "exact"}, "choose one of relaxed"),
+    ],
+)
+def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        SyntaxGuide(**fields)
+
+
+def test_what_the_reader_cannot_read_is_refused(pipe: GuidedPipeline) -> None:
+    context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=64)
+    with pytest.raises(InvalidRequest, match="could not be loaded"):
+        SyntaxGuide(SyntaxSpan(0, 1, "NP"), model="/nowhere").compile(context)
+    with pytest.raises(Infeasible, match="speaks of 65 words"):
+        SyntaxGuide(SyntaxSpan(63, 64, "NP")).compile(context)
+    with pytest.raises(Infeasible, match="speaks of 5 words"):
+        SyntaxGuide(PartOfSpeech("DET{5} NOUN*")).compile(CompileContext(vocabulary=pipe.denoiser.vocabulary, length=4))
+    with pytest.raises(InvalidRequest, match=r"knows the labels .* and not 'FRAG'"):
+        SyntaxGuide(SyntaxTree("(FRAG (NN *) (NN *))")).compile(context)
+    with pytest.raises(InvalidRequest, match="sees 64 tokens, and the canvas has 65"):
+        SyntaxGuide(SyntaxSpan(0, 1, "NP")).compile(CompileContext(vocabulary=pipe.denoiser.vocabulary, length=65))
+    other = CompileContext(vocabulary=Vocabulary.from_tokens([b"a", b"b", b""], eos_id=2), length=4)
+    with pytest.raises(VocabularyMismatch):
+        SyntaxGuide(SyntaxSpan(0, 1, "NP")).compile(other)
+
+
+def test_the_shipped_reader_knows_both_tag_sets() -> None:
+    reader, _ = load_reader("restaurant-syntax")
+    assert set(reader.config.tag_sets) == {"universal", "penn"}
+    assert {"NP", "VP", "PP", "S"} <= set(reader.config.labels)

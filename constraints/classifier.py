@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,12 +40,18 @@ def check_strength(strength: object, name: str) -> None:
 
 
 def token_guide(
-    score: TokenScore, size: int, method: str, strength: float, shown: str, bias: Bias | None = None
+    score: TokenScore,
+    size: int,
+    method: str,
+    strength: float,
+    shown: str,
+    bias: Bias | None = None,
+    at: Callable[[Step], TokenScore] | None = None,
 ) -> Guide:
     """Return `strength` times a log-probability of `size` tokens as a guide: one gradient a step, at `method`'s point.
 
-    With `bias` that pulls instead. Finished texts are judged by the score itself, so particles correct either. The
-    report shows the probabilities as those of `shown`.
+    With `bias` that pulls instead. Finished texts are judged by the score itself, so particles correct either; `at`
+    gives the score of a step's tokens where that differs. The report shows the probabilities as those of `shown`.
     """
     of_canvas = finished(score, size)
 
@@ -55,7 +62,7 @@ def token_guide(
         return Guide(bias=lambda step: strength * bias(step), reward=reward, target=Guide())
 
     def energy(relaxed_BLV: Tensor, step: Step) -> Tensor:
-        log_p_B = score(point_of(method, relaxed_BLV, step))
+        log_p_B = (score if at is None else at(step))(point_of(method, relaxed_BLV, step))
         if step.diagnostics is not None:
             step.diagnostics.scores[shown] = log_p_B.detach().exp()
         return -strength * log_p_B
@@ -143,10 +150,11 @@ class Classifier(Constraint):
         elif getattr(model, "training", False) and any(isinstance(part, _NOISY_LAYERS) for part in model.modules()):
             raise InvalidRequest(f"{self!r}: the classifier is in training mode, so it answers at random; call eval().")
         assert self.target is not None
-        score, bias = token_score(model, self.target, tokenizer), None
+        score = token_score(model, self.target, tokenizer)
+        bias: Bias | None = None
         method = "relaxed" if self.method == "auto" else self.method
         if self.method == "exact":
-            bias = lambda step: exact_bias(score, step, self.top_k)  # noqa: E731
+            bias = partial(exact_bias, score, top_k=self.top_k)
         elif self.support is not None:
             bias = self._in_support(model, tokenizer, method)
         return token_guide(score, len(context.vocabulary), method, self.strength, repr(self), bias)

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial, reduce
+from functools import partial, reduce
 from operator import add
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from constraints.chunk import Chunk
 from constraints.classifier import check_strength, token_guide
 from constraints.constituency import SyntaxSpan, SyntaxTree
 from constraints.syntax import PartOfSpeech, tag_automaton
+from constraints.syntax_readers import find_reader, load_reader
 from constraints.tag_sets import PENN
+from guided_dlm.automata.dfa import Final, Table
 from guided_dlm.classifiers import POINTS, EmbedScore, TokenScore, finished, first_order_bias, require_shared
-from guided_dlm.constraint import CompileContext, Constraint, Guide
-from guided_dlm.errors import Infeasible, InvalidRequest, shorten, within
+from guided_dlm.constraint import CompileContext, Constraint, Guide, Step
+from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, within
 from guided_dlm.parsing import Span, read_tree, spans_of
 from guided_dlm.parsing.reader import Reading, SyntaxReader, log_accepted
 from guided_dlm.parsing.spans import JOIN, is_preterminal
 from guided_dlm.registry import register
 from guided_dlm.vocabulary import Vocabulary
 
-SHIPPED = Path(__file__).parent / "data"
 _LEAST = 1e-3  # share of every tag's probability that is spread over all: no reading is impossible
+_CURE = "train a reader of this model's tokens (guided-dlm train-syntax-reader)"
+_MOST_STATES = 256  # a product of dense matrices of so many states is what a step can bear
 Wish = PartOfSpeech | SyntaxSpan | SyntaxTree | Chunk
 
 
@@ -41,13 +42,16 @@ class SyntaxGuide(Constraint):
 
     A `SyntaxReader` says how likely each tag of each word and each constituent is, given the canvas with its noise. A
     pattern of tags has the probability that tags drawn one by one from these match it, all taggings summed exactly; a
-    span that of its labels; a tree those of its constituents and its tags, multiplied. So it is a best effort twice
-    over: the reader's marginals are not the joint law, and the pull is one gradient a step, as `Classifier` takes it,
-    at the point that `method` says ("reward" judges finished texts only, for `particles=`). It reads the context, as
-    the lexicons of the hard forms do not: compose both with `&`.
+    span that of its labels, and of the text to reach so far; a tree those of its constituents and its tags, multiplied.
+    Labels that the reader does not know are left out (`notes` name them). So it is a best effort twice over: the
+    reader's marginals are not the joint law, and the pull is one gradient a step, as `Classifier` takes it, at the
+    point that `method` says ("reward" judges finished texts only, for `particles=`). It reads the context, as the
+    lexicons of the hard forms do not: compose both with `&`. Of the wish only the pattern, span or tree counts, not its
+    lexicon, strength or tolerance.
 
     `model` is "restaurant-syntax", which comes along, or a folder that `guided-dlm train-syntax-reader` wrote, for the
-    diffusion model's own tokens. Place i of the canvas is taken for word i.
+    diffusion model's own tokens. It reads the completion without the prompt, and place i is taken for word i: a word of
+    several tokens shifts what follows.
     """
 
     wish: Wish = field(kw_only=False)
@@ -56,7 +60,7 @@ class SyntaxGuide(Constraint):
     method: str = "first_order"
 
     def __post_init__(self) -> None:
-        """Refuse other wishes, unknown methods and what is no number."""
+        """Refuse other wishes, readers that there are not, unknown methods and what is no number."""
         with within("SyntaxGuide"):
             if isinstance(self.wish, Mapping):
                 object.__setattr__(self, "wish", Constraint.from_config(self.wish))
@@ -68,20 +72,22 @@ class SyntaxGuide(Constraint):
                 raise InvalidRequest(
                     f"'({_open_phrases(self.wish.tree)[0]} *)' is open, so that no word has a place; write its tags."
                 )
+            find_reader(self.model)
         check_strength(self.strength, "SyntaxGuide")
         if self.method not in (*POINTS, "reward"):
             raise InvalidRequest(f"SyntaxGuide: method={self.method!r}; choose one of {', '.join(POINTS)}, reward.")
 
     def compile(self, context: CompileContext) -> Guide:
-        """Return an energy, or a reward.
+        """Return a bias, an energy or a reward.
 
         Raises:
+            AutomatonTooLarge: the pattern's automaton has too many states.
             Infeasible: the wish speaks of more words than the canvas has tokens.
-            InvalidRequest: there is no such reader, or it knows none of these tags or labels, or a shorter canvas.
+            InvalidRequest: the reader lacks the wish's tags, or all of its labels, or has a shorter canvas.
             VocabularyMismatch: it reads other tokens.
         """
-        reader, tokenizer = load_reader(self.model)
-        require_shared(context.vocabulary, tokenizer, reader)
+        reader, tokenizer = load_reader(self.model, str(context.device))
+        require_shared(context.vocabulary, tokenizer, reader, "syntax reader", _CURE)
         if context.length > reader.config.max_position_embeddings:
             raise InvalidRequest(
                 f"{self!r}: the reader sees {reader.config.max_position_embeddings} tokens, and the canvas has "
@@ -89,12 +95,18 @@ class SyntaxGuide(Constraint):
             )
         if (fewest := _fewest(self.wish)) > context.length:
             raise Infeasible(f"{self!r} speaks of {fewest} words, and the canvas has {context.length} tokens.")
-        reader.to(context.device)  # type: ignore[arg-type]
         size, weight_VD, bias = len(context.vocabulary), reader.get_input_embeddings().weight, None
         of_embeds = self._of_embeds(reader)
+
+        def at(step: Step) -> EmbedScore:
+            return _inside(of_embeds, weight_VD, step, context)
+
         if self.method == "first_order":
-            bias = partial(first_order_bias, of_embeds, weight_VD[:size], shown=repr(self))
-        guide = token_guide(_of_tokens(of_embeds, weight_VD), size, self.method, self.strength, repr(self), bias)
+            bias = partial(first_order_bias, at, weight_VD[:size], shown=repr(self))
+        guide = token_guide(
+            _of_tokens(of_embeds, weight_VD), size, self.method, self.strength, repr(self), bias,
+            lambda step: _of_tokens(at(step), weight_VD),
+        )  # fmt: skip
         return Guide(reward=guide.reward) if self.method == "reward" else guide
 
     def _of_embeds(self, reader: SyntaxReader) -> EmbedScore:
@@ -102,50 +114,39 @@ class SyntaxGuide(Constraint):
         return lambda place_NLD: log_p(reader(inputs_embeds=place_NLD))
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
-        """Return log p(wish | text), not multiplied by the strength.
+        """Return log p(wish | text), not multiplied by the strength, of the text on the reader's whole canvas.
 
         Raises:
-            InvalidRequest: the text is longer than the reader's canvas.
+            InvalidRequest: the text is longer than that.
         """
-        reader, tokenizer = load_reader(self.model)
+        reader, tokenizer = load_reader(self.model, "cpu")
         vocabulary, most = Vocabulary.from_tokenizer(tokenizer), reader.config.max_position_embeddings
         ids = list(tokens) if tokens is not None else vocabulary.encode(text)
         if len(ids) > most:
             raise InvalidRequest(f"{self!r}: the reader sees {most} tokens, and the text has {len(ids)}.")
         canvas = [*ids, vocabulary.eos_id, *[vocabulary.pad_id] * most][:most]
         score = _of_tokens(self._of_embeds(reader), reader.get_input_embeddings().weight)
-        tokens_1L = torch.tensor([canvas], device=reader.device)
-        return float(finished(score, len(vocabulary))([text], tokens_1L)[0])
+        return float(finished(score, len(vocabulary))([text], torch.tensor([canvas]))[0])
 
     def notes(self, context: CompileContext) -> Mapping[str, Any]:
-        """Say that nothing is guaranteed."""
-        return {"guaranteed_against": "nothing", "reader": self.model}
+        """Name the reader, and constituents that it does not know."""
+        known = load_reader(self.model, str(context.device))[0].config.labels
+        left_out = sorted({label for *_, label in _spans(self.wish) if label not in known})
+        return {"reader": self.model} | ({"labels_left_out": left_out} if left_out else {})
 
 
-def load_reader(name: str) -> tuple[SyntaxReader, Any]:
-    """Return a reader and its tokenizer, by the name of one that comes along, or from a folder.
-
-    Raises:
-        InvalidRequest: there is none.
-    """
-    shipped = SHIPPED / name
-    folder = shipped if shipped.is_dir() else Path(name)
-    file = folder / "model.safetensors"
-    return _load(str(folder), file.stat().st_mtime_ns if file.is_file() else 0)
-
-
-@lru_cache(maxsize=4)
-def _load(folder: str, written: int) -> tuple[SyntaxReader, Any]:
-    """Load a folder once for each time that its weights are written."""
-    try:
-        reader = SyntaxReader.from_pretrained(folder, dtype=torch.float32).requires_grad_(False)
-        reader.eval()  # type: ignore[no-untyped-call]
-        return reader, AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+def _inside(of_embeds: EmbedScore, weight_VD: Tensor, step: Step, context: CompileContext) -> EmbedScore:
+    """Return the score of a block's embeddings, between what was written before it and masks for the rest."""
+    before_BK = step.tokens_BL[:, :0] if step.before_BK is None else step.before_BK
+    rest, mask_id = context.length - before_BK.shape[1] - step.tokens_BL.shape[1], context.vocabulary.mask_id
+    if rest and mask_id is None:
         raise InvalidRequest(
-            f"The syntax reader {folder!r} could not be loaded: {shorten(str(error), 200)}. 'restaurant-syntax' comes "
-            "along; guided-dlm train-syntax-reader writes others."
-        ) from error
+            "A syntax reader reads masks for blocks that are not written yet, and this vocabulary has none; leave out "
+            "block_length."
+        )
+    masks_BR = step.tokens_BL.new_full((len(before_BK), rest), -1 if mask_id is None else mask_id)
+    before_BKD, rest_BRD = (weight_VD[tokens.to(weight_VD.device)] for tokens in (before_BK, masks_BR))
+    return lambda place_BLD: of_embeds(torch.cat([before_BKD, place_BLD, rest_BRD], dim=1))
 
 
 def _of_tokens(of_embeds: EmbedScore, weight_VD: Tensor) -> TokenScore:
@@ -157,16 +158,29 @@ def _log_p(wish: Wish, reader: SyntaxReader) -> Callable[[Reading], Tensor]:
     """Return the function that says log p(wish) `[N]` of what a reader found.
 
     Raises:
-        InvalidRequest: it was trained without a tag set or a label that the wish names.
+        InvalidRequest: it was trained without the tag set, or without any of the labels, that the wish names.
     """
     parts = []
     if not isinstance(wish, SyntaxSpan):
         parts.append(_of_tags(wish if isinstance(wish, PartOfSpeech) else wish.tags, reader))
-    if isinstance(wish, SyntaxSpan):
-        parts.append(_of_spans([(wish.start, wish.end, wish.label)], reader))
-    elif isinstance(wish, SyntaxTree):
-        parts.append(_of_spans(spans_of(read_tree(wish.tree)), reader))
+    if spans := [span for span in _spans(wish) if span[2] in reader.config.labels]:
+        parts.append(_of_spans(spans, reader))
+        if isinstance(wish, SyntaxSpan) and reader.config.tag_sets:
+            parts.append(partial(_of_reach, wish.end, next(iter(reader.config.tag_sets))))
+    if not parts:
+        raise InvalidRequest(
+            f"The syntax reader knows the labels {', '.join(reader.config.labels)}, and {wish!r} has none of them."
+        )
     return lambda reading: reduce(add, (part(reading) for part in parts))
+
+
+def _spans(wish: Wish) -> list[Span]:
+    """Return the constituents that a wish names, each label of a chain alone."""
+    if isinstance(wish, SyntaxTree):
+        named = spans_of(read_tree(wish.tree))
+    else:
+        named = [(wish.start, wish.end, wish.label)] if isinstance(wish, SyntaxSpan) else []
+    return [(first, last, label) for first, last, chain in named for label in chain.split(JOIN)]
 
 
 def _fewest(wish: Wish) -> int:
@@ -174,10 +188,20 @@ def _fewest(wish: Wish) -> int:
     if isinstance(wish, SyntaxSpan | SyntaxTree):
         return wish.fewest
     tags = wish if isinstance(wish, PartOfSpeech) else wish.tags
-    automaton, states, words = tag_automaton(tags.pattern, tags.tag_names), [0], 0
-    while not automaton.accepting[states].any():
-        states, words = [state for state in np.unique(automaton.table[states]) if state >= 0], words + 1
-    return words
+    automaton = tag_automaton(tags.pattern, tags.tag_names)
+    return _shortest(automaton.table, automaton.accepting) or 0
+
+
+def _shortest(table: Table, accepting: Final) -> int | None:
+    """Return the length of the shortest path from the start to the end, or None."""
+    states, seen, words = np.array([0]), np.zeros(len(table), dtype=bool), 0
+    while states.size:
+        if accepting[states].any():
+            return words
+        seen[states] = True
+        after = np.unique(table[states])
+        states, words = after[(after >= 0) & ~seen[after]], words + 1
+    return None
 
 
 def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Tensor]:
@@ -185,8 +209,14 @@ def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Te
     if name not in known:
         raise InvalidRequest(f"The syntax reader knows the tag sets {', '.join(known)} and not {name!r}.")
     automaton, number = tag_automaton(wish.pattern, wish.tag_names), wish.tag_names.number
-    column_T = automaton.column_of[[number[tag] for tag in known[name]]]
-    table_ST = torch.tensor(automaton.table[:, column_T], dtype=torch.int64).to(reader.device)
+    if strange := [tag for tag in known[name] if tag not in number]:
+        raise InvalidRequest(f"The syntax reader's tag set {name!r} has {strange[0]!r}, which is no tag of it.")
+    table = automaton.table[:, automaton.column_of[[number[tag] for tag in known[name]]]]
+    if len(table) > _MOST_STATES:
+        raise AutomatonTooLarge(f"{wish!r} has {len(table)} states; a syntax reader follows up to {_MOST_STATES}.")
+    if _shortest(table, automaton.accepting) is None:
+        raise InvalidRequest(f"{wish!r} needs a tag that the syntax reader has not seen; it knows {known[name]}.")
+    table_ST = torch.tensor(table, dtype=torch.int64).to(reader.device)
     accepting_S = torch.tensor(automaton.accepting).to(reader.device)
 
     def log_p(reading: Reading) -> Tensor:
@@ -196,13 +226,14 @@ def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Te
     return log_p
 
 
+def _of_reach(last: int, tagset: str, reading: Reading) -> Tensor:
+    """Return log p(the text has a word at this place)."""
+    return torch.log1p(-(1 - _LEAST) * reading.tags[tagset][:, last].softmax(-1)[:, -1])
+
+
 def _of_spans(spans: Sequence[Span], reader: SyntaxReader) -> Callable[[Reading], Tensor]:
-    known = reader.config.labels
-    single = [(first, last, label) for first, last, chain in spans for label in chain.split(JOIN)]
-    for *_, label in single:
-        if label not in known:
-            raise InvalidRequest(f"The syntax reader knows the labels {', '.join(known)} and not {label!r}.")
-    at_3M = torch.tensor([(first, last, known.index(label)) for first, last, label in single]).T.to(reader.device)
+    number = reader.config.labels.index
+    at_3M = torch.tensor([(first, last, number(label)) for first, last, label in spans]).T.to(reader.device)
 
     def log_p(reading: Reading) -> Tensor:
         first_M, last_M, label_M = at_3M

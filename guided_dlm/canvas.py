@@ -25,6 +25,8 @@ class Canvas:
         previous_BLD: float `[B, L, D]`, what the step before took for clean, for solvers that look back one step.
         ahead_BR: int64 `[B, R]`, where the completion is a block of a canvas: the masks and given tokens after it,
             which a masked model reads and does not predict.
+        before_BK: int64 `[B, K]`, where the completion is a block of a canvas: what was written before it. It is the
+            end of the prompt too.
     """
 
     prompt_BP: Tensor
@@ -34,6 +36,7 @@ class Canvas:
     latents_BLD: Tensor | None = None
     previous_BLD: Tensor | None = None
     ahead_BR: Tensor | None = None
+    before_BK: Tensor | None = None
 
     @classmethod
     def from_prompts(

@@ -57,8 +57,13 @@ def as_vocabulary(tokenizer: Any) -> Vocabulary:
     return tokenizer if isinstance(tokenizer, Vocabulary) else Vocabulary.from_tokenizer(tokenizer)
 
 
-def require_shared(vocabulary: Vocabulary, tokenizer: Any, model: Any) -> None:
-    """Make sure that a module reads the tokens that the diffusion model writes.
+CURE = "use method='reward', which hands it texts, or train one on this model's tokens (guided-dlm train-classifier)"
+
+
+def require_shared(
+    vocabulary: Vocabulary, tokenizer: Any, model: Any, called: str = "classifier", cure: str = CURE
+) -> None:
+    """Make sure that a module reads the tokens that the diffusion model writes; errors say what it is `called`.
 
     Raises:
         VocabularyMismatch: its tokenizer has other tokens, or its embedding another number of them.
@@ -67,20 +72,19 @@ def require_shared(vocabulary: Vocabulary, tokenizer: Any, model: Any) -> None:
     roles = [(v.eos_id, v.pad_id, v.mask_id) for v in (theirs, vocabulary)]
     if theirs.tokens == vocabulary.tokens and roles[0] != roles[1]:
         raise VocabularyMismatch(
-            f"The classifier's end, padding and mask are the ids {roles[0]}, the model's are {roles[1]}; its gradient "
+            f"The {called}'s end, padding and mask are the ids {roles[0]}, the model's are {roles[1]}; its gradient "
             "means nothing here."
         )
     if theirs.tokens != vocabulary.tokens:
         different = sum(a != b for a, b in zip(theirs.tokens, vocabulary.tokens, strict=False))
         raise VocabularyMismatch(
-            f"The classifier reads {len(theirs)} tokens and the model writes {len(vocabulary)}; {different} of the ids "
-            "that both have are different tokens. Its gradient means nothing here: use method='reward', which hands "
-            "it texts, or train one on this model's tokens (guided-dlm train-classifier)."
+            f"The {called} reads {len(theirs)} tokens and the model writes {len(vocabulary)}; {different} of the ids "
+            f"that both have are different tokens. Its gradient means nothing here: {cure}."
         )
     embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
     if embedding is not None and embedding.num_embeddings < len(vocabulary):
         raise VocabularyMismatch(
-            f"The classifier embeds {embedding.num_embeddings} tokens, the model writes {len(vocabulary)}."
+            f"The {called} embeds {embedding.num_embeddings} tokens, the model writes {len(vocabulary)}."
         )
 
 
@@ -211,15 +215,15 @@ def kept_bias(score: EmbedScore, weight_VD: Tensor, method: str, step: Step, sup
     return pull_BLV.to(step.logits_BLV.device, step.logits_BLV.dtype)
 
 
-def first_order_bias(score: EmbedScore, weight_VD: Tensor, step: Step, shown: str) -> Tensor:
+def first_order_bias(at: Callable[[Step], EmbedScore], weight_VD: Tensor, step: Step, shown: str) -> Tensor:
     """Return the pull of one gradient at the canvas as it stands, `[B, L, V]`: "first_order", no relaxed tokens made.
 
-    The report shows the probability there as that of `shown`.
+    `at` gives the score of a step's embeddings. The report shows the probability there as that of `shown`.
     """
     weight_VD = weight_VD.detach()
     with torch.enable_grad():
         place_BLD = weight_VD[step.tokens_BL.to(weight_VD.device)].requires_grad_()
-        log_p_B = score(place_BLD)
+        log_p_B = at(step)(place_BLD)
         (pull_BLD,) = torch.autograd.grad(log_p_B.sum(), place_BLD)
     if step.diagnostics is not None:
         step.diagnostics.scores[shown] = log_p_B.detach().exp().to(step.tokens_BL.device)

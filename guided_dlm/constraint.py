@@ -73,6 +73,7 @@ class Step:
 
     `open_B` is the number of positions still to write in each row, where the process writes them one by one.
     `logits_BLV` are the model's, before any guide; `known_BL` the tokens that are clean already, -1 elsewhere.
+    Where a canvas is written in blocks all of this is of one block, and `before_BK` are the tokens written before it.
     """
 
     index: int
@@ -83,6 +84,7 @@ class Step:
     logits_BLV: Tensor | None = None
     known_BL: Tensor | None = None
     diagnostics: Diagnostics | None = None
+    before_BK: Tensor | None = None
 
     @property
     def progress_B(self) -> Tensor:

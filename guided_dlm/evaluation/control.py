@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation.control_kept import KeptTexts
 from guided_dlm.evaluation.control_report import conditions, require_plots, save, shown
 from guided_dlm.evaluation.control_results import Mean, Measured, Results, target_records, task_rows
@@ -59,6 +60,8 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
     """
     if run.out is not None:
         require_plots()
+    if run.reader is not None and run.texts is not None:
+        raise InvalidRequest(f"reader={run.reader!r} guides a model, and texts={run.texts!r} are written already.")
     tasks = find_tasks(run.suite, run.tasks, run.tolerance, run.reader)
     targets = {task.name: task.targets(run.data, run.targets) for task in tasks}
     for task in tasks:

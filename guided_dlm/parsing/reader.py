@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, BertConfig, BertModel, PreTrainedModel
 
+_NEVER = -1e9
+
 
 class SyntaxReaderConfig(BertConfig):  # type: ignore[no-untyped-call]
     """A BERT encoder's settings, the names of the tags by tag set, the constituents' labels, and `span_size`.
@@ -82,8 +84,8 @@ def log_accepted(log_p_BLT: Tensor, table_ST: Tensor, accepting_S: Tensor) -> Te
 
     `log_p_BLT` has one class more than the automaton's table has columns: the end, after which only ends follow; a text
     may fill its canvas. `table_ST` holds the next state, -1 for none; `accepting_S` is bool. One product of transition
-    matrices `[S + 1, S + 1]` over the places, in pairs: a logarithm of L steps, in float64 with a scale apart. What is
-    less likely than about exp(-690) counts as that.
+    matrices `[S + 1, S + 1]` over the places, in pairs: a logarithm of L steps. In float64; where nothing is accepted
+    it says -1e9.
     """
     states, tags = table_ST.shape
     moves_TSS = log_p_BLT.new_zeros(tags + 1, states + 1, states + 1, dtype=torch.float64)
@@ -91,21 +93,32 @@ def log_accepted(log_p_BLT: Tensor, table_ST: Tensor, accepting_S: Tensor) -> Te
     moves_TSS[tag_N, state_N, table_ST[state_N, tag_N]] = 1.0
     moves_TSS[tags, :states, states] = accepting_S.double()
     moves_TSS[tags, states, states] = 1.0
-    matrix_BLSS = torch.einsum("blt,tsu->blsu", log_p_BLT.double().exp(), moves_TSS)
-    log_scale_B = torch.zeros(len(log_p_BLT), dtype=torch.float64, device=log_p_BLT.device)
-    while matrix_BLSS.shape[1] > 1:
-        if matrix_BLSS.shape[1] % 2:
-            identity_BLSS = torch.eye(states + 1, dtype=torch.float64, device=log_p_BLT.device).expand(
-                len(matrix_BLSS), 1, -1, -1
-            )
-            matrix_BLSS = torch.cat([matrix_BLSS, identity_BLSS], dim=1)
-        matrix_BLSS = matrix_BLSS[:, 0::2] @ matrix_BLSS[:, 1::2]
-        scale_BL = matrix_BLSS.detach().amax((-1, -2)).clamp_min(1e-300)
-        matrix_BLSS = matrix_BLSS / scale_BL[..., None, None]
-        log_scale_B = log_scale_B + scale_BL.log().sum(-1)
+    log_BLSS = _log(torch.einsum("blt,tsu->blsu", log_p_BLT.double().exp(), moves_TSS))
+    stay_1SS = _log(torch.eye(states + 1, dtype=torch.float64, device=log_p_BLT.device))[None]
+    while log_BLSS.shape[1] > 1:
+        if log_BLSS.shape[1] % 2:
+            log_BLSS = torch.cat([log_BLSS, stay_1SS.expand(len(log_BLSS), 1, -1, -1)], dim=1)
+        log_BLSS = _log_product(log_BLSS[:, 0::2], log_BLSS[:, 1::2])
     ends_S = torch.cat([accepting_S, accepting_S.new_ones(1)])
-    reached_B = (matrix_BLSS[:, 0, 0] * ends_S).sum(-1)
-    return (reached_B.clamp_min(1e-300).log() + log_scale_B).to(log_p_BLT.dtype)
+    return log_BLSS[:, 0, 0].masked_fill(~ends_S, _NEVER).logsumexp(-1).clamp_min(_NEVER).to(log_p_BLT.dtype)
+
+
+def _log(matrix: Tensor) -> Tensor:
+    """Return the logarithm, of 0 a number so low that it counts as 0 and has no gradient."""
+    some = matrix > 0
+    return torch.where(some, torch.where(some, matrix, 1.0).log(), _NEVER)
+
+
+def _log_product(left_NSS: Tensor, right_NSS: Tensor) -> Tensor:
+    """Return the product of matrices given and returned as logarithms.
+
+    Each row has a scale of its own, so that what underflows is what the row's best outweighs by exp(700).
+    """
+    scale_N1S = right_NSS.detach().amax(-1)[..., None, :]
+    left_NSS = left_NSS + scale_N1S
+    best_NS1 = left_NSS.detach().amax(-1, keepdim=True)
+    product_NSS = (left_NSS - best_NS1).exp() @ (right_NSS - scale_N1S.transpose(-1, -2)).exp()
+    return (_log(product_NSS) + best_NS1).clamp_min(_NEVER)
 
 
 AutoConfig.register(SyntaxReaderConfig.model_type, SyntaxReaderConfig, exist_ok=True)

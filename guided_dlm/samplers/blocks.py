@@ -90,6 +90,7 @@ class Blocks:
             tokens_BL=canvas.tokens_BL[:, here],
             fixed_BL=canvas.fixed_BL[:, here],
             ahead_BR=self._ahead(here.stop),
+            before_BK=self.written,
         )
         part = replace(
             plan,

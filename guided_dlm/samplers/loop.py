@@ -154,6 +154,7 @@ def shifted(
         logits_BLV=logits_BLV,
         known_BL=known_BL,
         diagnostics=diagnostics,
+        before_BK=canvas.before_BK,
     )
     shifted_BLV = plan.truncation.apply(shift(logits_BLV, guide, step, known_BL))
     if plan.automata is None or denoiser.full_support:

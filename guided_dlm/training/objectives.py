@@ -130,8 +130,8 @@ def masked(
     Every other canvas is hidden in any order, for an estimate of the masked-diffusion bound with the tail in it; the
     others with end and tail known, as the default sampler meets them. `evaluate_masked` reports the bounds themselves.
     A share `onward` of either is hidden from some place to the end instead, as `left_to_right` samplers meet it. With
-    `weighting` "flat" the hidden tokens of any order weigh 2 each, however many they are: no bound any more, but
-    as much on average, with less variance, and learned faster.
+    `weighting` "flat" the hidden tokens of any order weigh 2 each, however many they are, in all (size + 1) / size of
+    the bound's weight on average: no bound any more, and less variance.
     """
     hidden_BL, weight_BL = any_order(tokens_BL, length_B, generator, begin_B)
     inner_BL, inner_weight_BL = length_first(tokens_BL, length_B, generator, begin_B)

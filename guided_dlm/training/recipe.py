@@ -46,9 +46,9 @@ class TrainingRecipe:
     (`clean_records`); values of the slots `swap` are changed for others while training, in text and record, so that
     none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is written,
     with swaps of its own. A share `onward` of a masked model's canvases is hidden from some place to the end, for
-    writing left to right; `weighting` of its tokens is "bound", as the bound on -log p has it, or "flat", which is
-    learned faster. `label` names a field with a text label: the label is the prompt of its text, and masked in a share
-    `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
+    writing left to right; `weighting` of its tokens is "bound", as the bound on -log p has it, or "flat". `label` names
+    a field with a text label: the label is the prompt of its text, and masked in a share `label_dropout` of the
+    examples, for classifier-free guidance (not in an autoregressive run).
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
     (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
     by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked model is trained at every

@@ -16,11 +16,11 @@ from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.models import locate
 from guided_dlm.parsing.reader import Reading, SyntaxReader, SyntaxReaderConfig
+from guided_dlm.training.annotations import checked, tag_sets
 from guided_dlm.training.data import CanvasCollator, read_lines
 from guided_dlm.vocabulary import Vocabulary
 
 LEVELS = (0.0, 0.25, 0.5, 0.75)  # shares of noise at which held-out figures are reported
-_IGNORED = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,16 @@ class SyntaxRecipe:
     batch_size: int = 64
     learning_rate: float = 1e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be."""
+        for name in ("hidden_size", "layers", "heads", "span_size", "epochs", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InvalidRequest(f"{name}={getattr(self, name)} must be positive.")
+        if self.hidden_size % self.heads:
+            raise InvalidRequest(
+                f"hidden_size={self.hidden_size} does not split into {self.heads} heads; change either."
+            )
 
 
 class AnnotatedCollator:
@@ -78,7 +88,8 @@ class AnnotatedCollator:
                 tags_BL[row, : len(example[name])] = torch.tensor(example[name])
             found[name] = tags_BL
         spans_BLLK = torch.zeros(len(examples), length, length, len(self.config.labels))
-        at_N4 = torch.tensor([(row, *span) for row, one in enumerate(examples) for span in one["spans"]]).view(-1, 4)
+        at = [(row, *span) for row, one in enumerate(examples) for span in one["spans"]]
+        at_N4 = torch.tensor(at, dtype=torch.int64).view(-1, 4)
         spans_BLLK[tuple(at_N4.T)] = 1.0
         return found | {"spans": spans_BLLK}
 
@@ -119,7 +130,7 @@ def train_syntax_reader(recipe: SyntaxRecipe, progress: bool = True) -> dict[str
     tokenizer = AutoTokenizer.from_pretrained(where)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     canvas = json.loads((Path(where) / "config.json").read_text())["max_position_embeddings"]
-    lines = [_checked(*line) for line in read_lines(recipe.data)]
+    lines = [checked(*line) for line in read_lines(recipe.data)]
     config = _config(recipe, lines, vocabulary, canvas)
     examples = [one for line in lines if (one := _encode(line, config, vocabulary, tokenizer)) is not None]
     if len(examples) < 20:
@@ -173,23 +184,6 @@ def reading_figures(
     return {name: count / words for name, count in right.items()} | {"spans_f1": 2 * both / max(1, found + gold)}
 
 
-def _checked(line: dict[str, Any], where: str) -> dict[str, Any]:
-    words, tags, spans = line.get("words"), line.get("tags"), line.get("spans")
-    if (
-        not isinstance(words, list)
-        or not words
-        or not isinstance(tags, dict)
-        or not all(isinstance(found, list) and len(found) == len(words) for found in tags.values())
-        or not isinstance(spans, list)
-        or not all(0 <= first <= last < len(words) for first, last, _ in spans)
-    ):
-        raise InvalidRequest(
-            f'{where}: expected "text", "words", as many "tags" of each tag set, and "spans" of [first, last, label] '
-            f"inside the text, as `python -m constraints.annotation` writes them; got {str(line)[:80]}."
-        )
-    return line
-
-
 def _encode(
     line: dict[str, Any], config: SyntaxReaderConfig, vocabulary: Vocabulary, tokenizer: Any
 ) -> dict[str, Any] | None:
@@ -207,9 +201,8 @@ def _encode(
 def _config(
     recipe: SyntaxRecipe, lines: list[dict[str, Any]], vocabulary: Vocabulary, canvas: int
 ) -> SyntaxReaderConfig:
-    sets = {name: sorted({tag for line in lines for tag in line["tags"].get(name, ())}) for name in lines[0]["tags"]}
     return SyntaxReaderConfig(
-        tag_sets=sets, labels=sorted({label for line in lines for *_, label in line["spans"]}),
+        tag_sets=tag_sets(lines, recipe.data), labels=sorted({label for line in lines for *_, label in line["spans"]}),
         span_size=recipe.span_size, vocab_size=len(vocabulary), hidden_size=recipe.hidden_size,
         num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads, intermediate_size=4 * recipe.hidden_size,
         max_position_embeddings=canvas, pad_token_id=vocabulary.pad_id, hidden_dropout_prob=0.0,

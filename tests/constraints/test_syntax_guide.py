@@ -8,11 +8,13 @@ import torch
 
 from constraints import Chunk, Length, PartOfSpeech, SyntaxGuide, SyntaxSpan, SyntaxTree, Words
 from constraints.classifier import token_guide
-from constraints.syntax_guide import _of_tokens, load_reader
+from constraints.syntax_guide import _log_p, _of_tokens
+from constraints.syntax_readers import load_reader
 from guided_dlm import CompileContext, Constraint, GuidedPipeline, Step, Vocabulary
 from guided_dlm.constraint import Diagnostics
-from guided_dlm.errors import Infeasible, InvalidRequest, VocabularyMismatch
+from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, VocabularyMismatch
 from guided_dlm.guidance import shift
+from guided_dlm.parsing.reader import SyntaxReader, SyntaxReaderConfig
 
 TEXT = "The Mill is a cheap pub near the river ."
 TAGS = "DET PROPN AUX DET ADJ NOUN ADP DET NOUN PUNCT"
@@ -41,17 +43,37 @@ def test_what_a_text_is_has_a_probability_near_1_and_what_it_is_not_a_low_one(
     assert SyntaxGuide(other).check(TEXT) < math.log(0.05)  # type: ignore[arg-type]
 
 
-def test_the_check_does_not_depend_on_the_canvas(pipe: GuidedPipeline) -> None:
-    wish = SyntaxGuide(PartOfSpeech(TAGS))
-    context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=40)
+@pytest.mark.parametrize("length", [16, 40, 64])
+def test_the_check_depends_little_on_the_canvas(pipe: GuidedPipeline, length: int) -> None:
+    context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=length)
     ids = pipe.denoiser.vocabulary.encode(TEXT)
-    assert pipe.denoiser.vocabulary.eos_id is not None
-    canvas_BL = torch.tensor(
-        [[*ids, pipe.denoiser.vocabulary.eos_id, *[pipe.denoiser.vocabulary.pad_id] * (39 - len(ids))]]
-    )
-    reward = wish.compile(context).reward
-    assert reward is not None
-    assert float(reward([TEXT], canvas_BL)[0]) == pytest.approx(wish.check(TEXT), abs=0.1)
+    eos_id, pad_id = pipe.denoiser.vocabulary.eos_id, pipe.denoiser.vocabulary.pad_id
+    canvas_BL = torch.tensor([[*ids, eos_id, *[pad_id] * (length - 1 - len(ids))]])
+    for pattern in (TAGS, "DET NOUN VERB .*"):
+        wish = SyntaxGuide(PartOfSpeech(pattern), strength=2.0)
+        reward = wish.compile(context).reward
+        assert reward is not None
+        assert float(reward([TEXT], canvas_BL)[0]) == pytest.approx(2 * wish.check(TEXT), rel=0.1, abs=0.15)
+    assert SyntaxGuide(PartOfSpeech("DET NOUN VERB .*")).check(TEXT) < -5
+
+
+@pytest.mark.parametrize("text", ["", "The", "The Mill is"])
+def test_a_text_that_ends_before_a_span_does_not_have_it(text: str) -> None:
+    assert SyntaxGuide(SyntaxSpan(3, 5, "NP")).check(text) < math.log(0.05)
+    assert SyntaxGuide(SyntaxSpan(3, 5, "NP")).check(TEXT) > math.log(0.5)
+
+
+def test_blocks_are_read_after_what_was_written_and_before_what_is_not() -> None:
+    """A pattern and a span that no single block of eight can satisfy."""
+    pipe = GuidedPipeline.from_pretrained("restaurant-block")
+    for wish, strength, gain in ((PartOfSpeech(TAGS), 1.0, 30.0), (SyntaxSpan(9, 11, "PP"), 3.0, 3.0)):
+        guide = SyntaxGuide(wish, strength=strength)
+        free, pulled = (
+            sum(max(guide.check(text), -60.0) for text in pipe(constraint=one, num_samples=8, steps=8, seed=1).texts)
+            / 8
+            for one in (None, guide)
+        )
+        assert pulled > free + gain
 
 
 @pytest.mark.parametrize(
@@ -76,7 +98,7 @@ def test_at_the_canvas_as_it_stands_the_pull_is_the_gradient_in_the_relaxed_toke
     tokens_BL = torch.randint(size, (2, 6), generator=generator)
     logits_BLV = torch.randn(2, 6, size, generator=generator)
     step = Step(index=0, total=1, time=1.0, tokens_BL=tokens_BL, logits_BLV=logits_BLV, diagnostics=Diagnostics())
-    reader, _ = load_reader("restaurant-syntax")
+    reader, _ = load_reader("restaurant-syntax", "cpu")
     score = _of_tokens(wish._of_embeds(reader), reader.get_input_embeddings().weight)
     expected = shift(logits_BLV, token_guide(score, size, "first_order", 2.0, "by tokens"), step)
     found = shift(logits_BLV, wish.compile(CompileContext(vocabulary=vocabulary, length=6)), step)
@@ -95,6 +117,23 @@ def test_one_object_guides_every_family_of_the_same_words() -> None:
             texts = pipe(constraint=wish, num_samples=12, steps=8, seed=1).texts
             scores.append(sum(max(guide.check(text), -20.0) for text in texts) / 12)
         assert scores[1] > scores[0], name
+
+
+def test_it_is_scaled_timed_and_joined_as_other_soft_wishes(pipe: GuidedPipeline) -> None:
+    guide = SyntaxGuide(SyntaxSpan(0, 1, "NP"))
+    context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=12)
+    tokens_BL = torch.full((1, 12), pipe.denoiser.vocabulary.mask_id)
+    step = Step(index=0, total=2, time=1.0, tokens_BL=tokens_BL)
+    biases = [wish.compile(context).bias for wish in (guide, 2.0 * guide, guide.during(0.5, 1.0))]
+    once, twice, later = (bias(step) for bias in biases if bias is not None)
+    torch.testing.assert_close(twice, 2 * once)
+    assert float(later.abs().max()) == 0.0 < float(once.abs().max())
+    with pytest.raises(TypeError, match="method='relaxed'"):
+        pipe(constraint=guide | guide, steps=2)
+    either = SyntaxGuide(SyntaxSpan(0, 1, "NP"), method="relaxed") | SyntaxGuide(
+        PartOfSpeech("DET .*"), method="relaxed"
+    )
+    assert pipe(constraint=either, steps=2).texts
 
 
 def test_finished_texts_can_be_judged_with_particles(pipe: GuidedPipeline) -> None:
@@ -136,22 +175,36 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], reason: str) -> None:
 
 def test_what_the_reader_cannot_read_is_refused(pipe: GuidedPipeline) -> None:
     context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=64)
-    with pytest.raises(InvalidRequest, match="could not be loaded"):
-        SyntaxGuide(SyntaxSpan(0, 1, "NP"), model="/nowhere").compile(context)
+    for name in ("/nowhere", "restaurant-words", "", 3):
+        with pytest.raises(InvalidRequest, match="is no syntax reader; restaurant-syntax comes along"):
+            SyntaxGuide(SyntaxSpan(0, 1, "NP"), model=name)  # type: ignore[arg-type]
+    with pytest.raises(AutomatonTooLarge, match="has 512 states"):
+        SyntaxGuide(PartOfSpeech(".* NOUN .{8}")).compile(context)
     with pytest.raises(Infeasible, match="speaks of 65 words"):
         SyntaxGuide(SyntaxSpan(63, 64, "NP")).compile(context)
     with pytest.raises(Infeasible, match="speaks of 5 words"):
         SyntaxGuide(PartOfSpeech("DET{5} NOUN*")).compile(CompileContext(vocabulary=pipe.denoiser.vocabulary, length=4))
-    with pytest.raises(InvalidRequest, match=r"knows the labels .* and not 'FRAG'"):
-        SyntaxGuide(SyntaxTree("(FRAG (NN *) (NN *))")).compile(context)
+    other_reader = SyntaxReader(SyntaxReaderConfig(tag_sets={"penn": ["NN"]}, labels=["X"]))
+    with pytest.raises(InvalidRequest, match=r"knows the labels X, and .* has none of them"):
+        _log_p(SyntaxSpan(0, 1, "NP"), other_reader)
+    with pytest.raises(InvalidRequest, match="knows the tag sets penn and not 'universal'"):
+        _log_p(PartOfSpeech("NOUN"), other_reader)
     with pytest.raises(InvalidRequest, match="sees 64 tokens, and the canvas has 65"):
         SyntaxGuide(SyntaxSpan(0, 1, "NP")).compile(CompileContext(vocabulary=pipe.denoiser.vocabulary, length=65))
     other = CompileContext(vocabulary=Vocabulary.from_tokens([b"a", b"b", b""], eos_id=2), length=4)
-    with pytest.raises(VocabularyMismatch):
+    with pytest.raises(VocabularyMismatch, match=r"The syntax reader reads .*train-syntax-reader"):
         SyntaxGuide(SyntaxSpan(0, 1, "NP")).compile(other)
 
 
+def test_constituents_that_the_reader_does_not_know_are_left_out_and_named(pipe: GuidedPipeline) -> None:
+    tree = "({} (NP (NN *) (NN *)))"
+    context = CompileContext(vocabulary=pipe.denoiser.vocabulary, length=8)
+    known, unknown = (SyntaxGuide(SyntaxTree(tree.format(label))) for label in ("S", "FRAG"))
+    assert unknown.notes(context)["labels_left_out"] == ["FRAG"] and "labels_left_out" not in known.notes(context)
+    assert unknown.check("coffee shop") > known.check("coffee shop") > -20
+
+
 def test_the_shipped_reader_knows_both_tag_sets() -> None:
-    reader, _ = load_reader("restaurant-syntax")
+    reader, _ = load_reader("restaurant-syntax", "cpu")
     assert set(reader.config.tag_sets) == {"universal", "penn"}
     assert {"NP", "VP", "PP", "S"} <= set(reader.config.labels)

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +346,15 @@ def test_a_reader_asks_softly_for_what_trees_judge_and_its_calls_are_counted() -
     written = source.write(spans, 0, span, 0)
     assert written.classifier_calls == written.denoiser_calls == 3
     assert source.write(find_tasks("e2e", ["spans"])[0], 0, span, 0).classifier_calls == 0
+
+
+def test_a_reader_that_there_is_not_is_said_before_anything_is_sampled(data: Path, tmp_path: Path) -> None:
+    write_lines(data / "target_spans.jsonl", [json.dumps({"words_": ["a", "pub"], "spans": [[0, 1, "NP"]]})])
+    run = ControlRun(data=str(data), tasks=["spans"], reader="no such reader", model="no such model")
+    with pytest.raises(InvalidRequest, match="'no such reader' is no syntax reader"):
+        evaluate_control(run)
+    with pytest.raises(InvalidRequest, match="are written already"):
+        evaluate_control(replace(run, texts=str(tmp_path)))
 
 
 def test_an_unknown_constraint_is_said_before_anything_is_sampled(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def test_from_left_to_right_all_is_hidden_from_a_place_on_and_the_next_tokens_we
         torch.testing.assert_close(weight_L[scored], torch.full((len(scored),), (length - begin) / len(scored)))
 
 
-def test_a_flat_weight_counts_each_hidden_token_twice_and_is_as_much_on_average() -> None:
+def test_a_flat_weight_counts_each_hidden_token_twice_and_is_about_as_much_on_average() -> None:
     tokens_BL, length_B = torch.zeros(4000, 6, dtype=torch.long), torch.full((4000,), 6)
     model = Fixed(torch.zeros(4000, 6, SIZE))
     loss_B = masked(model, tokens_BL, length_B, torch.Generator().manual_seed(0), weighting="flat")

@@ -47,6 +47,26 @@ def test_it_learns_tags_and_constituents_and_less_of_them_under_noise(tmp_path: 
     assert json.loads((tmp_path / "out" / "training.json").read_text())["figures"]["noise_0.0"]
 
 
+def test_tag_sets_that_some_lines_lack_no_lines_and_sizes_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    model, out = str(save_tiny_model(tmp_path / "model")), str(tmp_path / "out")
+    mixed = lines()
+    mixed[7] = mixed[7] | {"tags": {"penn": mixed[7]["tags"]["universal"]}}
+    with pytest.raises(InvalidRequest, match=r"text 8 has tags of \['penn'\], the first of \['universal'\]"):
+        train_syntax_reader(SyntaxRecipe(data=write(tmp_path / "a.jsonl", mixed), out=out, model=model), progress=False)
+    with pytest.raises(InvalidRequest, match="has 0 texts"):
+        train_syntax_reader(SyntaxRecipe(data=write(tmp_path / "b.jsonl", []), out=out, model=model), progress=False)
+    with pytest.raises(InvalidRequest, match="epochs=0"):
+        SyntaxRecipe(data="x", out=out, epochs=0)
+    with pytest.raises(InvalidRequest, match="does not split into 3 heads"):
+        SyntaxRecipe(data="x", out=out, heads=3)
+
+
+def test_texts_without_constituents_are_batches_too() -> None:
+    collate, _ = collator()
+    batch = collate([{"input_ids": [9, 10], "length": 2, "universal": [0], "spans": []}] * 2)
+    assert batch["spans"].shape == (2, 12, 12, 2) and not bool(batch["spans"].any())
+
+
 def collator(seed: int = 1) -> tuple[AnnotatedCollator, Vocabulary]:
     vocabulary = Vocabulary.from_tokenizer(word_tokenizer())
     config = SyntaxReaderConfig(tag_sets={"universal": ["NOUN", "VERB"]}, labels=["NP", "S"])
@@ -74,6 +94,14 @@ def test_noise_is_masks_in_one_row_and_random_words_in_the_next_and_answers_are_
     ("change", "reason"),
     [
         ({"words": []}, 'line 1: expected "text", "words"'),
+        ({"text": 3}, 'line 1: expected "text", "words"'),
+        ({"spans": [[0, 2]]}, "inside the text"),
+        ({"spans": [[0.0, 2, "NP"]]}, "inside the text"),
+        ({"spans": [[0, 2, 5]]}, "inside the text"),
+        ({"tags": {"universal": ["DET", "ADJ", None]}}, 'as many "tags"'),
+        ({"tags": {}}, "at least one tag set"),
+        ({"tags": {"en.penn": ["DT", "JJ", "NN"]}}, "at least one tag set"),
+        ({"tags": {"spans": ["DT", "JJ", "NN"]}}, "at least one tag set"),
         ({"tags": {"universal": ["DET"]}}, 'as many "tags"'),
         ({"spans": [[0, 9, "NP"]]}, "inside the text"),
         ({"words": ["a", "cheap", "bar"], "text": "other words"}, "in 0 of 24 texts each word is one token"),

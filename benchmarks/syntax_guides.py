@@ -104,9 +104,9 @@ def main() -> None:
     arguments = parser.parse_args()
     pipeline = GuidedPipeline.from_pretrained("restaurant-words")
     rows = measure(pipeline, Judge(arguments.judge), arguments)
-    draw(rows)
     facts = {name: getattr(arguments, name) for name in ("targets", "samples", "steps", "strengths", "methods")}
-    publish("syntax_guides", "Soft and hard syntax", HEADER, rows, **conditions(model="restaurant-words", **facts))
+    publish("syntax_guides", "Soft and hard syntax", HEADER, rows, conditions(model="restaurant-words", **facts))
+    draw(rows)
 
 
 if __name__ == "__main__":

@@ -348,7 +348,10 @@ def test_a_reader_asks_softly_for_what_trees_judge_and_its_calls_are_counted() -
     assert source.write(find_tasks("e2e", ["spans"])[0], 0, span, 0).classifier_calls == 0
 
 
-def test_a_reader_that_there_is_not_is_said_before_anything_is_sampled(data: Path, tmp_path: Path) -> None:
+def test_a_reader_that_there_is_not_is_said_before_anything_is_sampled(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_aspects, "judge_grammar", lambda: None)  # its data may not be installed
     write_lines(data / "target_spans.jsonl", [json.dumps({"words_": ["a", "pub"], "spans": [[0, 1, "NP"]]})])
     run = ControlRun(data=str(data), tasks=["spans"], reader="no such reader", model="no such model")
     with pytest.raises(InvalidRequest, match="'no such reader' is no syntax reader"):

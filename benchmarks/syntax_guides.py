@@ -72,7 +72,7 @@ def measure(pipeline: GuidedPipeline, judge: Judge, arguments: argparse.Namespac
                 )
     digits = (1, 1, 1, 2, 1, 2)
     means = {key: map(statistics.mean, zip(*rows, strict=True)) for key, rows in found.items()}
-    return [(*key, *(f"{x:.{n}f}" for x, n in zip(row, digits, strict=True))) for key, row in means.items()]
+    return [(*key, *("n/a" if math.isnan(x) else f"{x:.{n}f}" for x, n in zip(row, digits, strict=True))) for key, row in means.items()]
 
 
 def draw(rows: list[tuple[Any, ...]]) -> None:

@@ -27,6 +27,7 @@ from guided_dlm.evaluation.fluency import Judge
 
 TASKS = ("pos", "spans", "tree")
 HEADER = ("task", "guide", "control %", "second judge %", "reader's own %", "NLL", "distinct %", "time / unguided")
+DIGITS = (1, 1, 1, 2, 1, 2)
 
 
 def wishes(task: Task, target: Target, strengths: list[float], methods: list[str]) -> Iterator[tuple[str, Any]]:
@@ -70,9 +71,11 @@ def measure(pipeline: GuidedPipeline, judge: Judge, arguments: argparse.Namespac
                         seconds / free,
                     )
                 )
-    digits = (1, 1, 1, 2, 1, 2)
-    means = {key: map(statistics.mean, zip(*rows, strict=True)) for key, rows in found.items()}
-    return [(*key, *("n/a" if math.isnan(x) else f"{x:.{n}f}" for x, n in zip(row, digits, strict=True))) for key, row in means.items()]
+    return [(*key, *map(shown, map(statistics.mean, zip(*rows, strict=True)), DIGITS)) for key, rows in found.items()]
+
+
+def shown(value: float, digits: int) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def draw(rows: list[tuple[Any, ...]]) -> None:

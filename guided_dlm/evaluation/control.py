@@ -27,9 +27,9 @@ class ControlRun:
 
     With `texts` the texts are read from that folder instead of sampled (see `control_texts`); `judge` is the folder of
     an autoregressive model, and without one there is no fluency. `tolerance` is that of `PartOfSpeech` and
-    `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. `reader` names the `SyntaxGuide`'s
-    model that spans and trees are asked for with as well, by none without it. `out` gets tables, JSON, a plot and the
-    texts; those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
+    `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. With `reader`, a model of
+    `SyntaxGuide`, spans and trees are asked for softly as well. `out` gets tables, JSON, a plot and the texts;
+    those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
     """
 
     data: str

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, Trainer, set_seed
 
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.models import locate
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_lines
+from guided_dlm.training.guides import guide_arguments, noise_generator, save_guide
 
 LEVELS = (0.0, 0.25, 0.5, 0.75)  # shares of masks at which held-out accuracy is reported
 
@@ -46,8 +46,7 @@ class NoisyCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return {"input_ids": int64 `[B, L]`, "labels": int64 `[B]`}."""
         tokens_BL = self.canvas(examples)["input_ids"]
-        draw = random.Random(f"{self.seed} noise {[example['input_ids'] for example in examples]}")
-        generator = torch.Generator().manual_seed(draw.getrandbits(62))
+        generator = noise_generator(self.seed, examples)
         level_B1 = torch.rand(len(examples), 1, generator=generator)
         hidden_BL = torch.rand(tokens_BL.shape, generator=generator) < level_B1
         labels_B = torch.tensor([example["label"] for example in examples])
@@ -69,23 +68,13 @@ def train_classifier(recipe: ClassifierRecipe, progress: bool = True) -> dict[st
     held_out, kept = examples[::20], [one for i, one in enumerate(examples) if i % 20]
     model = BertForSequenceClassification(_config(recipe, tokenizer, canvas, labels))
     collate = NoisyCollator(CanvasCollator(tokenizer.pad_token_id, canvas), tokenizer.mask_token_id, recipe.seed)
-    arguments = TrainingArguments(
-        output_dir=str(Path(recipe.out) / "checkpoints"), num_train_epochs=recipe.epochs, seed=recipe.seed,
-        per_device_train_batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, warmup_steps=0.05,
-        lr_scheduler_type="cosine", remove_unused_columns=False, logging_steps=50, save_strategy="no", report_to=[],
-        disable_tqdm=not progress, dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = Trainer(model=model, args=arguments, train_dataset=kept, data_collator=collate)
+    trainer = Trainer(model=model, args=guide_arguments(recipe, progress), train_dataset=kept, data_collator=collate)
     trainer.train()
     clean = CanvasCollator(tokenizer.pad_token_id, canvas, full_share=1.0)
     figures = {
         f"accuracy_{level}": accuracy(model, held_out, clean, tokenizer.mask_token_id, level) for level in LEVELS
     }
-    out = Path(recipe.out)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    (out / "training.json").write_text(json.dumps({"figures": figures, "log": trainer.state.log_history}, indent=1))
+    save_guide(recipe, tokenizer, trainer, figures)
     return {"labels": labels, "held_out": len(held_out), **figures}
 
 

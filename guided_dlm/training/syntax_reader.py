@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, Trainer, set_seed
 
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.models import locate
 from guided_dlm.parsing.reader import Reading, SyntaxReader, SyntaxReaderConfig
 from guided_dlm.training.annotations import checked, tag_sets
 from guided_dlm.training.data import CanvasCollator, read_lines
+from guided_dlm.training.guides import guide_arguments, noise_generator, save_guide
 from guided_dlm.vocabulary import Vocabulary
 
 LEVELS = (0.0, 0.25, 0.5, 0.75)  # shares of noise at which held-out figures are reported
@@ -65,8 +65,7 @@ class AnnotatedCollator:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return {"input_ids": int64 `[B, L]`, a tag set's name: int64 `[B, L]`, "spans": float `[B, L, L, K]`}."""
         tokens_BL = self.canvas(examples)["input_ids"]
-        draw = random.Random(f"{self.seed} noise {[example['input_ids'] for example in examples]}")
-        generator = torch.Generator().manual_seed(draw.getrandbits(62))
+        generator = noise_generator(self.seed, examples)
         level_B1 = torch.rand(len(examples), 1, generator=generator)
         noisy_BL = self.noisy(tokens_BL, level_B1, generator)
         return {"input_ids": noisy_BL, **self.answers(examples, tokens_BL.shape[1])}
@@ -122,13 +121,16 @@ def train_syntax_reader(recipe: SyntaxRecipe, progress: bool = True) -> dict[str
     Texts whose words are not one token each are left out.
 
     Raises:
-        InvalidRequest: a line is not what `python -m constraints.annotation` writes, or too few texts are left.
+        InvalidRequest: a line is not what `python -m constraints.annotation` writes, too few texts are left, or the
+            model's vocabulary has no mask.
         UnknownName: there is no such diffusion model.
     """
     set_seed(recipe.seed)
     where = locate(recipe.model)
     tokenizer = AutoTokenizer.from_pretrained(where)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    if vocabulary.mask_id is None:
+        raise InvalidRequest(f"model={recipe.model!r} has no mask token, and half of the noise is masks; name another.")
     canvas = json.loads((Path(where) / "config.json").read_text())["max_position_embeddings"]
     lines = [checked(*line) for line in read_lines(recipe.data)]
     config = _config(recipe, lines, vocabulary, canvas)
@@ -141,20 +143,13 @@ def train_syntax_reader(recipe: SyntaxRecipe, progress: bool = True) -> dict[str
     held_out, kept = examples[::20], [one for i, one in enumerate(examples) if i % 20]
     model = SyntaxReader(config)
     collate = AnnotatedCollator(CanvasCollator(tokenizer.pad_token_id, canvas), config, vocabulary, recipe.seed)
-    arguments = TrainingArguments(
-        output_dir=str(Path(recipe.out) / "checkpoints"), num_train_epochs=recipe.epochs, seed=recipe.seed,
-        per_device_train_batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, warmup_steps=0.05,
-        lr_scheduler_type="cosine", remove_unused_columns=False, logging_steps=50, save_strategy="no", report_to=[],
-        disable_tqdm=not progress, dataloader_pin_memory=False,
-    )  # fmt: skip
-    trainer = SyntaxTrainer(model=model, args=arguments, train_dataset=kept, data_collator=collate)
+    trainer = SyntaxTrainer(
+        model=model, args=guide_arguments(recipe, progress), train_dataset=kept, data_collator=collate
+    )
     trainer.train()
     figures = {f"noise_{level}": reading_figures(model, held_out, collate, level) for level in LEVELS}
-    out = Path(recipe.out)
-    model.half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    (out / "training.json").write_text(json.dumps({"figures": figures, "log": trainer.state.log_history}, indent=1))
+    model.half()
+    save_guide(recipe, tokenizer, trainer, figures)
     return {"texts": len(lines), "read": len(examples), "held_out": len(held_out), **figures}
 
 

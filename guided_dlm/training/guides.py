@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 
 def guide_arguments(recipe: Any, progress: bool) -> TrainingArguments:
@@ -31,7 +31,7 @@ def noise_generator(seed: int, examples: list[dict[str, Any]]) -> torch.Generato
 def save_guide(recipe: Any, tokenizer: Any, trainer: Trainer, figures: dict[str, Any]) -> None:
     """Write model, tokenizer, recipe, and figures with the log, to `recipe.out`."""
     out, model = Path(recipe.out), trainer.model
-    assert model is not None
+    assert isinstance(model, PreTrainedModel)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")

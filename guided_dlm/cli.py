@@ -60,13 +60,14 @@ def generate(
     block_length: Annotated[int | None, typer.Option(help="Write so many tokens at a time, left to right.")] = None,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Numbers to compute in: float32, bfloat16, float16.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Write texts that satisfy every constraint given."""
     from guided_dlm.pipeline import GuidedPipeline
 
     wish = combine(constraint or [], length, include or [], exclude or [], regex, template)
-    out = GuidedPipeline.from_pretrained(model, device=device)(
+    out = GuidedPipeline.from_pretrained(model, device=device, dtype=dtype)(
         prompt,
         wish,
         num_samples=num_samples,

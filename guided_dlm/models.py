@@ -16,7 +16,7 @@ from guided_dlm.errors import GuidedError, InvalidRequest, UnknownName, shorten
 from guided_dlm.samplers import commit_rule, corrector_of
 
 WEIGHTS = Path(__file__).parent / "weights"
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
 def shipped() -> list[str]:
@@ -54,7 +54,7 @@ def _offer(name: str) -> str:
     return f"{hint}Shipped models: {', '.join(names) or 'none'}."
 
 
-def load_denoiser(name: str | Path, device: str | torch.device, dtype: torch.dtype) -> Denoiser:
+def load_denoiser(name: str | Path, device: str | torch.device, dtype: str | torch.dtype) -> Denoiser:
     """Load a model and the adapter that fits it.
 
     Raises:
@@ -65,12 +65,11 @@ def load_denoiser(name: str | Path, device: str | torch.device, dtype: torch.dty
 
     where = locate(name)
     _refuse_device(device)
-    if dtype not in DTYPES:
-        raise InvalidRequest(
-            f"dtype={dtype!r} is nothing a model computes in; give one of {', '.join(map(str, DTYPES))}."
-        )
+    kind = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if kind is None or kind not in DTYPES.values():
+        raise InvalidRequest(f"dtype={dtype!r} is nothing a model computes in; give one of {', '.join(DTYPES)}.")
     try:
-        denoiser = TransformerDenoiser.from_pretrained(where, device=device, dtype=dtype)
+        denoiser = TransformerDenoiser.from_pretrained(where, device=device, dtype=kind)
     except GuidedError:
         raise
     except (OSError, ValueError, SafetensorError) as error:

@@ -17,9 +17,10 @@ class DiffusionTransformerConfig(PretrainedConfig):
     """Sizes and conventions of a `DiffusionTransformer`.
 
     `causal` attends leftwards only (an autoregressive model; also the start of a diffusion model). `tail` says whether
-    the model was trained on the padding after the end of text ("scored") or not ("free"). Output position l is
-    always the prediction for token l, read from the hidden state one position before it. `never_written_ids` are tokens
-    that no completion holds: fragments of characters that the training texts never had.
+    the model was trained on the padding after the end of text ("scored") or not ("free"); `reads_tail` is False where
+    it also learned from canvases that end soon after the text, so that long padding need not be read. Output position
+    l is always the prediction for token l, read from the hidden state one position before it. `never_written_ids` are
+    tokens that no completion holds: fragments of characters that the training texts never had.
 
     `process` is the noise that the model was trained to undo, "masked" or "uniform", and `schedule` the name of its
     noise schedule. `time_features` is how many sinusoids of the noise level the model reads; 0 for a model that is not
@@ -38,6 +39,7 @@ class DiffusionTransformerConfig(PretrainedConfig):
         max_position_embeddings: int = 64,
         causal: bool = False,
         tail: str = "scored",
+        reads_tail: bool = True,
         dropout: float = 0.0,
         mask_token_id: int | None = None,
         never_written_ids: Sequence[int] = (),
@@ -56,6 +58,7 @@ class DiffusionTransformerConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.causal = causal
         self.tail = tail
+        self.reads_tail = reads_tail
         self.dropout = dropout
         self.mask_token_id = mask_token_id
         self.never_written_ids = list(never_written_ids)
@@ -79,9 +82,11 @@ def rotate(x_BHLD: Tensor, positions_BL: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool, training: bool) -> Tensor:
     """Return softmax attention `[B, H, L, D]`.
 
-    Training writes it out: on short canvases the fused kernel's backward pass takes three times as long on a CPU.
+    It is written out where that is faster: on short canvases torch's fused kernel takes three times as long for its
+    backward pass on a CPU, and twice as long in bfloat16.
     """
-    if not training:
+    slow = training or (query.device.type == "cpu" and query.dtype == torch.bfloat16)
+    if not slow:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=visible, is_causal=causal and visible is None
         )
@@ -89,7 +94,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, ca
     if visible is None and causal:
         visible = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).tril()
     if visible is not None:
-        score = score.masked_fill(~visible, -torch.inf)
+        score = score + torch.zeros_like(visible, dtype=score.dtype).masked_fill_(~visible, -torch.inf)
     mixed: Tensor = score.softmax(-1).to(value.dtype) @ value
     return mixed
 
@@ -131,6 +136,26 @@ class TimeEmbedding(nn.Module):
         return embedded
 
 
+class Packing:
+    """The positions of a batch that are seen, one after another in a single row: no work is spent on the others."""
+
+    def __init__(self, here_BL: Tensor) -> None:
+        """Take where something is seen, bool `[B, L]`; the first position always is."""
+        width = int(here_BL.any(0).nonzero()[-1]) + 1
+        self.shape = (len(here_BL), width)
+        self.place_N = here_BL[:, :width].flatten().nonzero()[:, 0]
+
+    def gather(self, x_BL: Tensor) -> Tensor:
+        """Return the values `[1, N, ...]` of `[B, L, ...]`."""
+        return x_BL[:, : self.shape[1]].flatten(0, 1)[self.place_N][None]
+
+    def spread(self, x_1HND: Tensor) -> Tensor:
+        """Return queries, keys or values where they come from, `[B, H, L, D]`, with zeros at the others."""
+        (B, L), (_, H, _, D) = self.shape, x_1HND.shape
+        zeros = x_1HND.new_zeros(B * L, H, D)
+        return zeros.index_copy(0, self.place_N, x_1HND[0].transpose(0, 1)).view(B, L, H, D).transpose(1, 2)
+
+
 class Block(nn.Module):
     """Pre-norm attention with normalised queries and keys, then a gated feed-forward (SwiGLU, 2002.05202)."""
 
@@ -148,9 +173,14 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(width, 2 * config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, width, bias=False)
 
-    def forward(self, x_BLD: Tensor, positions_BL: Tensor, visible: Tensor | None) -> Tensor:
-        """Return the next hidden states `[B, L, D]`; `visible` is a bool mask that broadcasts to `[B, H, L, L]`."""
-        return self.mix(x_BLD, *self.project(x_BLD, positions_BL), visible)
+    def forward(
+        self, x_BLD: Tensor, positions_BL: Tensor, visible: Tensor | None, packing: Packing | None = None
+    ) -> Tensor:
+        """Return the next hidden states `[B, L, D]`; `visible` is a bool mask that broadcasts to `[B, H, L, L]`.
+
+        With `packing` the states are one row, `[1, N, D]`, and attention is within the rows that they come from.
+        """
+        return self.mix(x_BLD, *self.project(x_BLD, positions_BL), visible, packing)
 
     def project(self, x_BLD: Tensor, positions_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, `[B, H, L, D / H]` each."""
@@ -161,10 +191,21 @@ class Block(nn.Module):
         key = rotate(self.key_norm(key), positions_BL)
         return query, key, value
 
-    def mix(self, x_BLD: Tensor, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+    def mix(
+        self,
+        x_BLD: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        visible: Tensor | None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Return the next hidden states; keys and values may be those of more positions than `x_BLD` has."""
-        mixed = attend(query, key, value, visible, self.causal, self.training)
-        attended = self.out(mixed.transpose(1, 2).reshape(x_BLD.shape))
+        if packing is not None:
+            query, key, value = (packing.spread(part) for part in (query, key, value))
+        mixed = attend(query, key, value, visible, self.causal, self.training).transpose(1, 2)
+        mixed = mixed if packing is None else packing.gather(mixed)
+        attended = self.out(mixed.reshape(x_BLD.shape))
         x_BLD = x_BLD + F.dropout(attended, self.dropout, self.training)
         gate, up = self.gate_up(self.feedforward_norm(x_BLD)).chunk(2, dim=-1)
         return x_BLD + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
@@ -215,7 +256,8 @@ class DiffusionTransformer(PreTrainedModel):
 
         Args:
             input_ids: int64 `[B, L]`, unknown tokens replaced by the mask token.
-            attention_mask: `[B, L]`, 0 at left padding, which then acts as if it were not there.
+            attention_mask: `[B, L]`, 0 at padding, which then acts as if it were not there; what comes first after it
+                is predicted from what comes last before it.
             time_BL: noise level of each position, float `[B, L]`, 0 at what is given; for models that are told it.
         """
         return MaskedLMOutput(logits=self.read(self.trunk(self.embedding(input_ids), attention_mask, time_BL)))
@@ -234,21 +276,33 @@ class DiffusionTransformer(PreTrainedModel):
             tokens_BLD = tokens_BLD + self.time(time_BL)
             # The start is no token with a level of its own: it is told how noisy the canvas is.
             start_B1D = start_B1D + self.time(time_BL.amax(-1, keepdim=True))
-        visible = None
+        x_BLD = torch.cat([start_B1D, tokens_BLD], dim=1)
         if attention_mask is None:
             positions_BL = torch.arange(L + 1, device=tokens_BLD.device).expand(B, -1)
-        else:
-            here_BL = attention_mask.bool()
+            return self._run(x_BLD, positions_BL, None)[:, :L]
+        here_BL = F.pad(attention_mask.bool(), (1, 0), value=True)
+        positions_BL = here_BL.long().cumsum(-1) - 1
+        visible = here_BL[:, None, None, :]
+        if self.config.causal:
+            visible = visible & torch.ones(L + 1, L + 1, dtype=torch.bool, device=tokens_BLD.device).tril()
+        if self.training:
             # Padding impersonates the start vector, unseen: so it predicts the first token as the start would.
-            tokens_BLD = torch.where(here_BL[..., None], tokens_BLD, start_B1D)
-            positions_BL = F.pad(here_BL.long().cumsum(-1), (1, 0))
-            visible = F.pad(here_BL, (1, 0), value=True)[:, None, None, :]
-            if self.config.causal:
-                visible = visible & torch.ones(L + 1, L + 1, dtype=torch.bool, device=tokens_BLD.device).tril()
-        x_BLD = torch.cat([start_B1D, tokens_BLD], dim=1)
+            x_BLD = torch.where(here_BL[..., None], x_BLD, start_B1D)
+            return self._run(x_BLD, positions_BL, visible)[:, :L]
+        packing = Packing(here_BL)
+        width = packing.shape[1]
+        visible = visible[..., :width, :width] if self.config.causal else visible[..., :width]
+        packed_1ND = self._run(packing.gather(x_BLD), packing.gather(positions_BL), visible, packing)
+        # As above: what is not seen predicts what the last seen before it does.
+        last_BL = (here_BL.flatten().long().cumsum(-1) - 1).view(B, L + 1)
+        return packed_1ND[0, last_BL[:, :L]]
+
+    def _run(
+        self, x_BLD: Tensor, positions_BL: Tensor, visible: Tensor | None, packing: Packing | None = None
+    ) -> Tensor:
         for block in self.blocks:
-            x_BLD = block(x_BLD, positions_BL, visible)
-        hidden_BLD: Tensor = self.final_norm(x_BLD[:, :L])
+            x_BLD = block(x_BLD, positions_BL, visible, packing)
+        hidden_BLD: Tensor = self.final_norm(x_BLD)
         return hidden_BLD
 
 

@@ -20,9 +20,16 @@ from guided_dlm.processes.schedules import schedule
 from guided_dlm.sampling_defaults import SamplingDefaults
 from guided_dlm.vocabulary import Vocabulary
 
+_CERTAIN = 30.0  # the logit of padding that is not read, where all others have 0
+SEEN_TAIL = 4  # padding after the end of text that is read where config.reads_tail is off
+
 
 class TransformerDenoiser(Denoiser):
-    """A `DiffusionTransformer` that fills masks, with its vocabulary; reads the whole canvas at once."""
+    """A `DiffusionTransformer` that fills masks, with its vocabulary; reads the whole canvas at once.
+
+    Where `config.reads_tail` is off, it reads no more than `SEEN_TAIL` tokens of the padding after everything else, and
+    says with (nearly) certainty that padding stands where it does: half of a canvas often costs nothing so.
+    """
 
     closed_tail = True
     undoes: ClassVar[str] = "masked"
@@ -115,17 +122,39 @@ class TransformerDenoiser(Denoiser):
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float32 logits `[B, L, V]`; the model needs no time."""
         tokens, visible = self._inputs(canvas)
-        logits_BLV = self.model(input_ids=tokens, attention_mask=visible).logits
-        return self._of_completion(logits_BLV, canvas), carry
+        read_BL = self._read(canvas)
+        if read_BL is None:
+            return self._of_completion(self.model(input_ids=tokens, attention_mask=visible).logits, canvas), carry
+        seen_BT = torch.cat([canvas.visible_BP, read_BL], dim=1)
+        hidden_BLD = self.model.trunk(self.model.embedding(tokens), seen_BT)
+        (B, L), V = canvas.tokens_BL.shape, len(self.vocabulary)
+        logits_BLV = torch.zeros(B, L, V, device=tokens.device)
+        logits_BLV[..., self.vocabulary.pad_id] = _CERTAIN
+        here_BL = read_BL[:, :L]
+        begin = canvas.prompt_BP.shape[1]
+        logits_BLV[here_BL] = self.model.read(hidden_BLD[:, begin : begin + L][here_BL]).float()
+        return logits_BLV.index_fill_(-1, self._dead, -torch.inf), carry
+
+    def _read(self, canvas: Canvas) -> Tensor | None:
+        """Return which positions of the completion and of what is ahead are read, bool `[B, L + R]`; None for all."""
+        if self.model.config.reads_tail or self.vocabulary.pad_id is None:
+            return None
+        tokens_BT = self._written(canvas)
+        place_T = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
+        size_B1 = ((tokens_BT != self.vocabulary.pad_id) * place_T).amax(-1, keepdim=True)
+        return place_T <= size_B1 + SEEN_TAIL
+
+    def _written(self, canvas: Canvas) -> Tensor:
+        ahead_BR = canvas.tokens_BL[:, :0] if canvas.ahead_BR is None else canvas.ahead_BR
+        return torch.cat([canvas.tokens_BL, ahead_BR], dim=1)
 
     def _inputs(self, canvas: Canvas) -> tuple[Tensor, Tensor | None]:
         """Return the tokens of prompt, completion and what is ahead, and where they are no left padding, if any is."""
-        ahead_BR = canvas.tokens_BL[:, :0] if canvas.ahead_BR is None else canvas.ahead_BR
-        tokens = torch.cat([canvas.prompt_BP, canvas.tokens_BL, ahead_BR], dim=1)
+        written = self._written(canvas)
+        tokens = torch.cat([canvas.prompt_BP, written], dim=1)
         if bool(canvas.visible_BP.all()):
             return tokens, None
-        width = tokens.shape[1] - canvas.prompt_BP.shape[1]
-        return tokens, F.pad(canvas.visible_BP, (0, width), value=True)
+        return tokens, F.pad(canvas.visible_BP, (0, written.shape[1]), value=True)
 
     def _of_completion(self, logits: Tensor, canvas: Canvas) -> Tensor:
         """Return the completion's part of the logits, without tokens that no completion holds."""

@@ -48,6 +48,7 @@ class ControlRun:
     texts: str | None = None
     out: str | None = None
     device: str = "cpu"
+    dtype: str = "float32"
 
 
 def evaluate_control(run: ControlRun, progress: bool = False) -> str:
@@ -89,12 +90,13 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
 def _source(run: ControlRun, targets: Mapping[str, int]) -> Source:
     if run.texts is not None:
         return FileTexts(run.texts, run.samples, targets)
-    pipeline = GuidedPipeline.from_pretrained(run.model, device=run.device)
+    pipeline = GuidedPipeline.from_pretrained(run.model, device=run.device, dtype=run.dtype)
     options = {"steps": run.steps, "corrector": run.corrector or "none", "temperature": run.temperature}
     texts = PipelineTexts(pipeline, run.samples, run.seeds, **options)
     if run.out is None:
         return texts
-    return KeptTexts(texts, Path(run.out) / "kept", {"model": Path(run.model).name, "device": run.device, **options})
+    where = {"model": Path(run.model).name, "device": run.device, "dtype": run.dtype}
+    return KeptTexts(texts, Path(run.out) / "kept", {**where, **options})
 
 
 def measure_task(task: Task, targets: list[Target], source: Source, judge: Judge | None, bar: Any) -> Results:

@@ -56,7 +56,9 @@ def require_plots() -> None:
 
 def conditions(run: ControlRun, tasks: Sequence[str]) -> dict[str, Any]:
     """Return machine, versions and settings; who tagged is said where a task has tags."""
-    sampled = {name: getattr(run, name) for name in ("model", "steps", "corrector", "reader", "temperature", "device")}
+    sampled = {
+        name: getattr(run, name) for name in ("model", "steps", "corrector", "reader", "temperature", "device", "dtype")
+    }
     sampled["tolerance"] = TOLERANCE if run.tolerance is None else run.tolerance
     found = {
         "suite": run.suite,

@@ -130,12 +130,12 @@ class Posterior:
         group_BL, _ = self._walk(path_BL)
         wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL
 
-        def choose(tables: GroupTables, here_M: Tensor, member_NV: Tensor, mine_BL: Tensor) -> Tensor:
+        def choose(tables: GroupTables, here_M: Tensor, member_NC: Tensor, mine_BL: Tensor) -> Tensor:
+            weight_NV = tables.by_token(member_NC.to(self._p_MV.dtype))
             if self._is_linear:
-                mass_NV = tables.spread(_rows(self._p_MV, here_M)) * member_NV
+                mass_NV = _rows(self._p_MV, here_M) * weight_NV
             else:
-                log_q_NV = tables.spread_log(_rows(self._logits_MV, here_M).double())
-                log_q_NV = log_q_NV.masked_fill(~member_NV, -torch.inf)
+                log_q_NV = _rows(self._logits_MV, here_M).double() + weight_NV.log()
                 mass_NV = (log_q_NV - log_q_NV.amax(-1, keepdim=True)).exp()
             return inverse_cdf(mass_NV, token_BL[mine_BL])[:, 0]
 
@@ -157,9 +157,11 @@ class Posterior:
         messages_LNR, _ = backward(best, self._chain, weights_LGR, best.enter(self._terminal_NR))
         group_BL, _ = walk(best, self._chain, weights_LGR, messages_LNR, self._start_B, None)
 
-        def choose(tables: GroupTables, here_M: Tensor, member_NV: Tensor, _: Tensor) -> Tensor:
+        def choose(tables: GroupTables, here_M: Tensor, member_NC: Tensor, _: Tensor) -> Tensor:
+            member_NV = member_NC.index_select(1, tables.class_of_token_V)
             logits_NV = tables.spread_log(_rows(self._logits_MV, here_M))
-            return logits_NV.masked_fill(~member_NV, -torch.inf).argmax(-1)
+            best_N = logits_NV.masked_fill(~member_NV, -torch.inf).argmax(-1)
+            return best_N if tables.readings is None else tables.readings.token_E[best_N]
 
         return self._write(group_BL, self.open_BL, choose)
 
@@ -229,7 +231,7 @@ class Posterior:
         self._ranges: set[str] = set()
         for part, here in zip(self._layout.parts, self._places, strict=True):
             log_p = partial(self._log_p_of, part, here)
-            weight_NC, smallest = class_weights(part.tables.spread(self._p_MV[here]), log_p, part.tables)
+            weight_NC, smallest = class_weights(self._p_MV[here], log_p, part.tables)
             self._ranges.add(smallest)
             blocks.append(self._with_known(part, weight_NC @ part.tables.groups_GC.T))
         return self._layout.join(blocks)
@@ -299,13 +301,11 @@ class Posterior:
         return isinstance(self._arithmetic, Linear) and self._ranges == {"safe"}
 
     def _block_NV(self, part: Part, here: Tensor | slice, shift_NC: Tensor) -> Tensor:
-        linear, tables = self._is_linear, part.tables
-        factor_NC = (shift_NC.exp() if linear else shift_NC).to(self._p_MV.dtype)
-        factor_NV = factor_NC.index_select(1, tables.class_of_token_V)
-        if linear:
-            factor_NV.mul_(tables.spread(self._p_MV[here]))
-        else:
-            factor_NV.add_(tables.spread_log(self._log_p_MV[here])).exp_()
+        tables = part.tables
+        if self._is_linear:
+            return tables.by_token(shift_NC.exp().to(self._p_MV.dtype)).mul_(self._p_MV[here])
+        factor_NV = shift_NC.to(self._p_MV.dtype).index_select(1, tables.class_of_token_V)
+        factor_NV.add_(tables.spread_log(self._log_p_MV[here])).exp_()
         return factor_NV if tables.readings is None else tables.readings.gather(factor_NV)
 
     def _write(
@@ -313,8 +313,8 @@ class Posterior:
     ) -> Tensor:
         """Choose a token within its group at each wanted position.
 
-        `choose` is told which open positions these are, bool `[M]`, the members of their groups, bool `[N, V]`, and
-        where they stand, bool `[B, L]`; it returns one of the V.
+        `choose` is told which open positions these are, bool `[M]`, the classes of their groups, bool `[N, C + 1]`, and
+        where they stand, bool `[B, L]`.
         """
         tokens_BL = self.known_BL.clone()
         local_BL = group_BL - self._chain.group_offset_B[:, None]
@@ -322,10 +322,7 @@ class Posterior:
             mine_BL = torch.zeros_like(wanted_BL)
             mine_BL[part.rows] = wanted_BL[part.rows]
             member_NC = part.tables.groups_GC[local_BL[mine_BL]] > 0
-            member_NV = member_NC.index_select(1, part.tables.class_of_token_V)
-            chosen_N = choose(part.tables, mine_BL[self.open_BL], member_NV, mine_BL)
-            readings = part.tables.readings
-            tokens_BL[mine_BL] = chosen_N if readings is None else readings.token_E[chosen_N]
+            tokens_BL[mine_BL] = choose(part.tables, mine_BL[self.open_BL], member_NC, mine_BL)
         return tokens_BL
 
 

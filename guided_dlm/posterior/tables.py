@@ -36,9 +36,18 @@ class GroupTables:
     ending_S: Tensor
     readings: Readings | None = None
 
-    def spread(self, p_NV: Tensor) -> Tensor:
-        """Return probabilities of tokens as weights of what the classes hold."""
-        return p_NV if self.readings is None else self.readings.spread(p_NV)
+    def by_token(self, value_NC: Tensor) -> Tensor:
+        """Return the value of each token's class `[N, V]`; where it has readings, the weighted sum over theirs."""
+        if self.readings is None:
+            return value_NC.index_select(1, self.class_of_token_V)
+        return value_NC @ self.weight_CV.to(value_NC.dtype)
+
+    @cached_property
+    def weight_CV(self) -> Tensor:
+        """What the readings of each token weigh in each class, fp64 `[C + 1, V]`; where there are readings."""
+        assert self.readings is not None
+        zeros_CV = self.groups_GC.new_zeros(self.groups_GC.shape[1], len(self.readings.symbols_VK))
+        return zeros_CV.index_put((self.class_of_token_V, self.readings.token_E), self.readings.weight_E, True)
 
     def spread_log(self, log_p_NV: Tensor) -> Tensor:
         """Return log-probabilities of tokens as log-weights of what the classes hold."""

@@ -2,6 +2,7 @@
 
 from guided_dlm.samplers.blocks import sample_blocks
 from guided_dlm.samplers.commit import RULES, CommitRule, commit_rule
+from guided_dlm.samplers.contrast import Contrast
 from guided_dlm.samplers.correctors import (
     CORRECTORS,
     P2,
@@ -19,7 +20,7 @@ from guided_dlm.samplers.correctors import (
 from guided_dlm.samplers.drafts import Verifier, check_drafts, run_drafts
 from guided_dlm.samplers.finish import STOP, Stopped, sample
 from guided_dlm.samplers.latent import LATENT_GUIDANCE, DiffusionLM, LatentGuidance, ScoreGuidance, latent_guidance_of
-from guided_dlm.samplers.loop import Contrast, Plan, Snapshot, run
+from guided_dlm.samplers.loop import Plan, Snapshot, run
 from guided_dlm.samplers.rerank import Rerank
 
 __all__ = [

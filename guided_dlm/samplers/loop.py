@@ -20,6 +20,7 @@ from guided_dlm.posterior import Factors, Posterior
 from guided_dlm.processes import Prediction, Transition
 from guided_dlm.randomness import Randomness
 from guided_dlm.samplers.commit import CommitRule
+from guided_dlm.samplers.contrast import Contrast
 from guided_dlm.samplers.corrector import Corrector, Law, Written
 from guided_dlm.samplers.ending import Ending, tail_of
 from guided_dlm.samplers.rerank import Rerank
@@ -32,30 +33,6 @@ NO_CARRY: Carry = (None, None)
 _TURNS = 1 << 30  # steps that far on belong to a corrector's turns after the last step
 # From the canvas, the step, its prediction and the model's own logits: which row each row goes on as, or None to stay.
 Choose = Callable[[Canvas, Transition, Prediction, Tensor], Tensor | None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Contrast:
-    """Classifier-free guidance: what stands in for the condition, and how far to go from it (2507.08965).
-
-    `denoiser` answers without the condition: the model itself, or a second one. `prompt_BP` and `visible_BP` take the
-    place of the canvas's prompt. `scale` maps progress in [0, 1) to gamma; 1 is the conditional model, and 0 the other.
-    """
-
-    denoiser: Denoiser
-    scale: Callable[[float], float]
-    prompt_BP: Tensor
-    visible_BP: Tensor
-
-    def unconditional(self, canvas: Canvas) -> Canvas:
-        """Return the canvas with its condition taken away."""
-        return replace(canvas, prompt_BP=self.prompt_BP, visible_BP=self.visible_BP)
-
-    def after(self, written_BL: Tensor) -> Contrast:
-        """Return the contrast for the block after these tokens: they are no condition, so both halves see them."""
-        seen_BL = torch.ones_like(written_BL, dtype=torch.bool)
-        prompt_BP = torch.cat([self.prompt_BP, written_BL], dim=1)
-        return replace(self, prompt_BP=prompt_BP, visible_BP=torch.cat([self.visible_BP, seen_BL], dim=1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,6 +109,17 @@ def logits_of(
     ask = plan.contrast.denoiser.differentiable if gradient else plan.contrast.denoiser
     other_BLV, other = ask(plan.contrast.unconditional(canvas), at.t, carry[1])
     return classifier_free(logits_BLV, other_BLV, scale), (own, other), 2
+
+
+def logits_of_open(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry, int]:
+    """Return what `logits_of` does, without work for the rows that are full, whose logits are 0."""
+    open_B = (plan.denoiser.process.known(canvas) < 0).any(-1)
+    if bool(open_B.all()) or carry != NO_CARRY:
+        return logits_of(plan, canvas, at, carry)
+    row_N = open_B.nonzero()[:, 0]
+    part = plan if plan.contrast is None else replace(plan, contrast=plan.contrast.select(row_N))
+    some_NLV, carry, calls = logits_of(part, canvas.select(row_N), at, carry)
+    return some_NLV.new_zeros(len(open_B), *some_NLV.shape[1:]).index_copy(0, row_N, some_NLV), carry, calls
 
 
 def shifted(
@@ -319,7 +307,7 @@ class Revision:
                 plan, randomness=replace(plan.randomness, first_step=plan.randomness.first_step + _TURNS + turn)
             )
             before = process.hide(canvas, hidden_BL)
-            logits_BLV, carry, calls = logits_of(part, before, last, carry)
+            logits_BLV, carry, calls = logits_of_open(part, before, last, carry)
             prediction, shifted_BLV = predict(part, before, last, logits_BLV)
             snapshot = Snapshot(
                 at=replace(last, index=plan.steps + turn),

@@ -194,6 +194,7 @@ def make_model(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int])
         sizes = {name: value for name, value in started.items() if name not in _NOT_INHERITED}
     sizes |= {"max_position_embeddings": recipe.canvas, "dropout": recipe.dropout}
     sizes |= {"causal": recipe.objective == "autoregressive", "never_written_ids": never_written}
+    sizes |= {"reads_tail": recipe.objective != "masked" or recipe.full_share == 1}
     sizes |= _noise(recipe, tokenizer, never_written)
     config: DiffusionTransformerConfig
     kind: type[DiffusionTransformer]

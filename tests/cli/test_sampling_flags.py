@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+import torch
 
+from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.pipeline import GuidedPipeline
 
 FLAGS = {"corrector": "p2", "top_p": 0.9, "guidance_scale": 2.0, "particles": 4, "block_length": 3}
@@ -31,3 +33,21 @@ def test_flags_that_cannot_be_combined_are_one_sentence(run: Any, model: str) ->
     result = run("generate", "--model", model, "--corrector", "p2", "--particles", 4)
     assert (result.status, result.out) == (1, "")
     assert "particles=4 with a corrector" in result.err and "Traceback" not in result.err
+
+
+def test_dtype_is_what_the_model_computes_in(run: Any, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[torch.dtype] = []
+    call = GuidedPipeline.__call__
+
+    def recorded(self: GuidedPipeline, *arguments: Any, **options: Any) -> Any:
+        assert isinstance(self.denoiser, TransformerDenoiser)
+        found.append(self.denoiser.model.dtype)
+        return call(self, *arguments, **options)
+
+    monkeypatch.setattr(GuidedPipeline, "__call__", recorded)
+    result = run("generate", "Near", "--model", model, "--steps", 3, "--dtype", "bfloat16")
+    assert result.status == 0, result.err
+    assert found == [torch.bfloat16]
+    result = run("generate", "--model", model, "--dtype", "int3")
+    assert (result.status, result.out) == (1, "")
+    assert "dtype='int3'" in result.err and "bfloat16" in result.err and "Traceback" not in result.err

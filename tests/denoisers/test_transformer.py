@@ -1,5 +1,6 @@
 """The project's own transformer: padding, positions, alignment, dtype, saving, and the conformance kit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from guided_dlm import Vocabulary
 from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig, attend, rotate
-from guided_dlm.denoisers.transformer import TransformerDenoiser
+from guided_dlm.denoisers.transformer import SEEN_TAIL, TransformerDenoiser
 from guided_dlm.errors import GuidedError, InvalidRequest
 from guided_dlm.testing import ConformanceError, check_denoiser
 
@@ -43,6 +44,81 @@ def test_left_padding_acts_as_if_it_were_not_there(causal: bool) -> None:
         for row, skip in enumerate([0, 4, 9]):
             alone = model(input_ids=tokens_BL[row : row + 1, skip:]).logits
             torch.testing.assert_close(padded[row, skip:], alone[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_on_the_right_acts_as_if_it_were_not_there(causal: bool) -> None:
+    model = tiny_model(16, causal=causal)
+    tokens_BL = torch.randint(0, 100, (3, 10), generator=torch.Generator().manual_seed(0))
+    mask_BL = torch.ones(3, 10, dtype=torch.bool)
+    mask_BL[0, 7:], mask_BL[1, 3:], mask_BL[1, :1] = False, False, False
+    with torch.no_grad():
+        padded = model(input_ids=tokens_BL, attention_mask=mask_BL).logits
+        for row, (begin, end) in enumerate([(0, 7), (1, 3), (0, 10)]):
+            alone = model(input_ids=tokens_BL[row : row + 1, begin:end]).logits
+            torch.testing.assert_close(padded[row, begin:end], alone[0], atol=1e-5, rtol=0)
+        # Training does no packing, and has to see the same.
+        trained = model.train()(input_ids=tokens_BL, attention_mask=mask_BL).logits
+    torch.testing.assert_close(padded[mask_BL], trained[mask_BL], atol=1e-5, rtol=0)
+
+
+def ended_canvas(model: TransformerDenoiser, ends: list[int], length: int = 14) -> Canvas:
+    """Rows with masks in the text, an end of text at these places, and padding after it."""
+    vocabulary = model.vocabulary
+    canvas = Canvas.from_prompts(["The", "Near the pub", None], vocabulary, length, CPU)
+    tokens_BL = torch.full_like(canvas.tokens_BL, int(vocabulary.pad_id or 0))
+    for row, end in enumerate(ends):
+        tokens_BL[row, :end], tokens_BL[row, end] = int(vocabulary.mask_id or 0), int(vocabulary.eos_id or 0)
+        tokens_BL[row, 1] = 20 + row
+    return canvas.write(tokens_BL, torch.ones_like(canvas.fixed_BL))
+
+
+def test_long_padding_is_not_read_where_the_model_can_do_without() -> None:
+    model = denoiser(24)
+    ends = [3, 12, 6]
+    canvas = ended_canvas(model, ends)
+    whole, _ = model(canvas, 1.0)
+    model.model.config.reads_tail = False
+    logits, _ = model(canvas, 1.0)
+    writable = torch.isfinite(whole[0, 0])
+    pad = int(model.vocabulary.pad_id or 0)
+    for row, end in enumerate(ends):
+        width = min(end + 1 + SEEN_TAIL, 14)
+        short = replace(
+            canvas.select(torch.tensor([row])),
+            tokens_BL=canvas.tokens_BL[row : row + 1, :width],
+            fixed_BL=canvas.fixed_BL[row : row + 1, :width],
+        )
+        model.model.config.reads_tail = True
+        alone, _ = model(short, 1.0)
+        torch.testing.assert_close(logits[row, :width, writable], alone[0][:, writable], atol=1e-5, rtol=0)
+        assert bool((logits[row, width:].double().softmax(-1)[:, pad] > 1 - 1e-9).all())
+    assert torch.equal(torch.isfinite(logits), writable.expand_as(logits))
+    assert not torch.allclose(logits[0, :4, writable], whole[0, :4, writable], atol=1e-3)
+
+
+def test_what_is_ahead_of_a_block_is_read_as_far_as_it_is_no_padding() -> None:
+    model = denoiser(24)
+    canvas = ended_canvas(model, [3, 12, 6])
+    block = replace(
+        canvas,
+        tokens_BL=canvas.tokens_BL[:, :4],
+        fixed_BL=canvas.fixed_BL[:, :4],
+        ahead_BR=canvas.tokens_BL[:, 4:],
+    )
+    model.model.config.reads_tail = False
+    torch.testing.assert_close(model(block, 1.0)[0], model(canvas, 1.0)[0][:, :4], atol=1e-5, rtol=0)
+
+
+def test_attention_written_out_is_the_fused_one_in_bfloat16() -> None:
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(3, 2, 9, 8, generator=draw) for _ in range(3))
+    visible = torch.rand(3, 1, 1, 9, generator=draw) < 0.6
+    visible[..., 0] = True
+    for seen, causal in ((visible, False), (None, True), (None, False)):
+        fused = attend(query, key, value, seen, causal, False)
+        written = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), seen, causal, False)
+        torch.testing.assert_close(written.float(), fused, atol=0.03, rtol=0)
 
 
 def test_prompts_of_different_lengths_see_what_they_would_see_alone() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 from oracles import CPU, Pattern, random_joint
-from tiny import tabular_pipeline, tiny_pipeline
+from tiny import tabular_pipeline, tiny_model, tiny_pipeline, word_tokenizer
 from torch import Tensor
 
 from constraints import Energy, Length, Reward, Words
 from guided_dlm import Guide, GuidedPipeline, Vocabulary
 from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import TabularDenoiser
+from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.errors import InvalidRequest, UnknownName
 from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.samplers import CORRECTORS, Corrector, Plan, Snapshot
@@ -29,7 +30,7 @@ from guided_dlm.samplers.correctors import (
     RemdmRescale,
     Rescore,
 )
-from guided_dlm.samplers.loop import run
+from guided_dlm.samplers.loop import logits_of, run
 
 MASK = 3
 PLAIN = Vocabulary.from_tokens([b"a", b"b", b"c", b""], eos_id=None, mask_id=MASK)
@@ -253,3 +254,39 @@ def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
             bad()
     with pytest.raises(InvalidRequest, match="rise between 0 and 1"):
         RemdmLoop(t_on=0.1, t_off=0.5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_turns_spend_nothing_on_full_rows_and_write_the_same(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    asked: list[int] = []
+
+    class Counting(TransformerDenoiser):
+        def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+            asked.append(len(canvas.tokens_BL))
+            return super().__call__(canvas, t, carry)
+
+    pipe = GuidedPipeline(Counting(tiny_model(), Vocabulary.from_tokenizer(word_tokenizer())))
+    prompts, wishes = ["The", "Near the"] * 4, [Length(tokens=3), Length(tokens=8)] * 4
+    options: dict[str, Any] = {"steps": 4, "corrector": Gibbs(), "seed": 5, "guidance_scale": scale}
+    thrifty = pipe(prompts, wishes, **options)
+    rows = sum(asked)
+    assert rows < 8 * len(asked)
+    asked.clear()
+    monkeypatch.setattr("guided_dlm.samplers.loop.logits_of_open", logits_of)
+    lavish = pipe(prompts, wishes, **options)
+    assert sum(asked) > rows and len(set(asked)) == 1
+    assert lavish.texts == thrifty.texts and len(set(thrifty.texts)) > 2
+    assert lavish.denoiser_calls == thrifty.denoiser_calls
+
+
+@pytest.mark.parametrize("name", [None, *STRONG])
+def test_constraints_hold_where_long_padding_is_not_read(name: str | None) -> None:
+    model = tiny_model(24)
+    model.config.reads_tail = False
+    pipe = GuidedPipeline(TransformerDenoiser(model, Vocabulary.from_tokenizer(word_tokenizer())))
+    wish = Length(words=(2, 7)) & Words(include=["pub"], exclude=["The"])
+    free = None if name is None else replace(STRONG[name], keep_tail=False) if "+" not in name else STRONG[name]
+    for corrector in {None if name is None else STRONG[name], free}:
+        out = pipe(constraint=wish, num_samples=12, steps=8, corrector=corrector, seed=1)
+        assert out.satisfied.all()
+        assert len(set(out.texts)) > 6

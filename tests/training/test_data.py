@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SENTENCES
+from tiny import SENTENCES, small_recipe, word_tokenizer
 
 from guided_dlm import Vocabulary
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
-from guided_dlm.training.recipe import TrainingRecipe
+from guided_dlm.training.recipe import TrainingRecipe, make_model
 from guided_dlm.training.tokenization import build_word_tokenizer
 
 LINES = ["The Mill .", "", "  Caf\u00e9   Rouge\t. ", "\n"]
@@ -158,3 +158,14 @@ def test_the_vocabulary_is_that_of_the_corpus_in_a_fixed_order() -> None:
     one, other = (build_word_tokenizer(texts, min_count=1).get_vocab() for texts in (SENTENCES, SENTENCES[::-1]))
     assert one == other
     assert [one[name] for name in ("<unk>", "<eos>", "<pad>", "<mask>")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("objective", "full_share", "reads_tail"),
+    [("masked", 0.1, False), ("masked", 1.0, True), ("uniform", 0.1, True), ("block", 0.1, True)],
+)
+def test_a_masked_model_of_short_canvases_needs_no_long_padding(
+    tmp_path: Path, objective: str, full_share: float, reads_tail: bool
+) -> None:
+    recipe = small_recipe(tmp_path, tmp_path, objective=objective, full_share=full_share)
+    assert make_model(recipe, word_tokenizer(), []).config.reads_tail is reads_tail

@@ -66,6 +66,7 @@ def control(
     reader: Annotated[
         str | None, typer.Option(help="restaurant-syntax, or a folder: ask for spans and trees softly as well.")
     ] = None,
+    reader_strength: Annotated[float, typer.Option(help="How hard the reader pulls.")] = 1.0,
     judge: Annotated[str | None, typer.Option(help="An autoregressive model's folder, for fluency.")] = None,
     texts: Annotated[str | None, typer.Option(help="Score a folder of TASK.txt files instead of sampling.")] = None,
     out: Annotated[str | None, typer.Option(help="The folder for tables, JSON, plot and texts.")] = None,

@@ -28,8 +28,8 @@ class ControlRun:
     With `texts` the texts are read from that folder instead of sampled (see `control_texts`); `judge` is the folder of
     an autoregressive model, and without one there is no fluency. `tolerance` is that of `PartOfSpeech` and
     `SyntaxTree`, by default the benchmark's own, and 0 for a model of word pieces. With `reader`, a model of
-    `SyntaxGuide`, spans and trees are asked for softly as well. `out` gets tables, JSON, a plot and the texts;
-    those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
+    `SyntaxGuide`, spans and trees are asked for softly as well, with `reader_strength`. `out` gets tables, JSON, a plot
+    and the texts; those that a run before it wrote there with the same settings are not written again (`KeptTexts`).
     """
 
     data: str
@@ -43,6 +43,7 @@ class ControlRun:
     temperature: float = 1.0
     tolerance: float | None = None
     reader: str | None = None
+    reader_strength: float = 1.0
     seeds: int = 3
     judge: str | None = None
     texts: str | None = None
@@ -63,7 +64,9 @@ def evaluate_control(run: ControlRun, progress: bool = False) -> str:
         require_plots()
     if run.reader is not None and run.texts is not None:
         raise InvalidRequest(f"reader={run.reader!r} guides a model, and texts={run.texts!r} are written already.")
-    tasks = find_tasks(run.suite, run.tasks, run.tolerance, run.reader)
+    if run.reader is None and run.reader_strength != 1.0:
+        raise InvalidRequest(f"reader_strength={run.reader_strength!r} is of a reader; give one, or leave it out.")
+    tasks = find_tasks(run.suite, run.tasks, run.tolerance, run.reader, run.reader_strength)
     targets = {task.name: task.targets(run.data, run.targets) for task in tasks}
     for task in tasks:
         for aspect in task.aspects:

@@ -56,9 +56,8 @@ def require_plots() -> None:
 
 def conditions(run: ControlRun, tasks: Sequence[str]) -> dict[str, Any]:
     """Return machine, versions and settings; who tagged is said where a task has tags."""
-    sampled = {
-        name: getattr(run, name) for name in ("model", "steps", "corrector", "reader", "temperature", "device", "dtype")
-    }
+    said = ("model", "steps", "corrector", "reader", "reader_strength", "temperature", "device", "dtype")
+    sampled = {name: getattr(run, name) for name in said}
     sampled["tolerance"] = TOLERANCE if run.tolerance is None else run.tolerance
     found = {
         "suite": run.suite,

@@ -46,7 +46,7 @@ class Task:
     `published` has Diffusion-LM's control in percent, by aspect. With `merged`, lines that ask for equal values are one
     target, and targets come in the order of their values. From a file of other lines than targets,
     which may stand beside the folder, `drawn` lines are taken, evenly spread over those that fit. With `reader` what
-    trees judge is also asked for softly, by the `SyntaxGuide` of that name.
+    trees judge is also asked for softly, by the `SyntaxGuide` of that name and `reader_strength`.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Task:
     merged: bool = False
     drawn: int | None = None
     reader: str | None = None
+    reader_strength: float = 1.0
 
     def softened(self, tolerance: float) -> Task:
         """Return the task with this tolerance of its aspects."""
@@ -95,7 +96,8 @@ class Task:
         configs = [aspect.config(target.values[aspect.name]) for aspect in self.aspects]
         if self.reader is not None:
             asked = [config for config, one in zip(configs, self.aspects, strict=True) if one.judges == "trees"]
-            configs += [{"constraint": "syntax_guide", "wish": config, "model": self.reader} for config in asked]
+            guide = {"constraint": "syntax_guide", "model": self.reader, "strength": self.reader_strength}
+            configs += [guide | {"wish": config} for config in asked]
         return Constraint.from_config(configs[0] if len(configs) == 1 else {"all": configs})
 
     def _target(self, record: Any, where: str) -> Target:
@@ -181,7 +183,11 @@ SUITES: Mapping[str, tuple[Task, ...]] = {"e2e": E2E}
 
 
 def find_tasks(
-    suite: str, names: Sequence[str] = (), tolerance: float | None = None, reader: str | None = None
+    suite: str,
+    names: Sequence[str] = (),
+    tolerance: float | None = None,
+    reader: str | None = None,
+    reader_strength: float = 1.0,
 ) -> list[Task]:
     """Return the tasks of a suite with these names, or all; `tolerance` is for aspects of tags, by default their own.
 
@@ -192,7 +198,7 @@ def find_tasks(
     """
     if suite not in SUITES:
         raise UnknownName(f"There is no suite {suite!r}; there is {', '.join(SUITES)}.")
-    tasks = {task.name: replace(task, reader=reader) for task in SUITES[suite]}
+    tasks = {task.name: replace(task, reader=reader, reader_strength=reader_strength) for task in SUITES[suite]}
     if tolerance is not None:
         tasks = {name: task.softened(tolerance) for name, task in tasks.items()}
     for name in names:

@@ -74,13 +74,15 @@ def test_posterior_equals_enumeration_over_readings(pattern: str, spread: float)
             torch.testing.assert_close(law.probability(token)[row], expected_LV[:, token], rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("rare", [False, True], ids=["linear", "logarithms"])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_draws_follow_the_law_and_accepts_says_which_have_a_reading(pattern: str) -> None:
+def test_draws_follow_the_law_and_accepts_says_which_have_a_reading(pattern: str, rare: bool) -> None:
     automaton = TokenAutomaton.tagged(VOCABULARY, tag_dfa(pattern), READINGS)
     every = canvases(len(VOCABULARY), LENGTH)
     weights = [weight_of(tuple(row), pattern) for row in every.tolist()]
     assert [automaton.accepts(row) for row in every.tolist()] == [weight > 0 for weight in weights]
     logits = torch.randn(1, LENGTH, len(VOCABULARY), generator=torch.Generator().manual_seed(0))
+    logits[..., 4] -= 100.0 * rare
     log_p_N = logits[0].double().log_softmax(-1)[torch.arange(LENGTH), every].sum(-1)
     law_N = (log_p_N + torch.tensor(weights).double().log()).softmax(0)
     draws = Posterior(logits.expand(20_000, -1, -1), automaton).sample(torch.Generator().manual_seed(1))

@@ -340,6 +340,8 @@ def test_a_reader_asks_softly_for_what_trees_judge_and_its_calls_are_counted() -
     spans, tags = find_tasks("e2e", ["spans", "pos"], reader="restaurant-syntax")
     span = Target(values={"spans": (0, 1, "NP")}, label="", human=())
     hard, soft = spans.constraint(span).leaves()
+    (softer,) = find_tasks("e2e", ["spans"], reader="restaurant-syntax", reader_strength=0.5)
+    assert [leaf.to_config() for leaf in softer.constraint(span).leaves()][1] == soft.to_config() | {"strength": 0.5}
     assert hard.hard and soft.to_config() == {"constraint": "syntax_guide", "wish": hard.to_config()}
     assert len(list(tags.constraint(Target(values={"pos": ("DET", "NOUN")}, label="", human=())).leaves())) == 1
     source = PipelineTexts(GuidedPipeline.from_pretrained("restaurant-words"), samples=2, seeds=1, steps=3)
@@ -356,6 +358,8 @@ def test_a_reader_that_there_is_not_is_said_before_anything_is_sampled(
     run = ControlRun(data=str(data), tasks=["spans"], reader="no such reader", model="no such model")
     with pytest.raises(InvalidRequest, match="'no such reader' is no syntax reader"):
         evaluate_control(run)
+    with pytest.raises(InvalidRequest, match=r"reader_strength=0\.5 is of a reader"):
+        evaluate_control(replace(run, reader=None, reader_strength=0.5))
     with pytest.raises(InvalidRequest, match="are written already"):
         evaluate_control(replace(run, texts=str(tmp_path)))
 

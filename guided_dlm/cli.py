@@ -157,7 +157,7 @@ def train(
     swap: Annotated[list[str] | None, typer.Option(help="A slot whose values change in training; repeat it.")] = None,
     readings: Annotated[int, typer.Option(help="Pairs text -> record for each pair record -> text.")] = 1,
     onward: Annotated[float, typer.Option(help="masked: share of canvases hidden from some place to the end.")] = 0.0,
-    weighting: Annotated[str, typer.Option(help="masked: bound, or flat (each hidden token alike).")] = "bound",
+    weighting: Annotated[str, typer.Option(help="masked, block: bound, or flat (each hidden token alike).")] = "bound",
     label: Annotated[str | None, typer.Option(help="A field with a text label: learn label -> text.")] = None,
     label_dropout: Annotated[float, typer.Option(help="Share of examples whose label is hidden, for guidance.")] = 0.1,
     tokenizer: Annotated[str, typer.Option(help="word, or bpe (byte level).")] = "word",

@@ -35,14 +35,15 @@ def hide_in_blocks(
 
 
 def block_nll(
-    model: Any, tokens_BL: Tensor, begin_B: Tensor, generator: torch.Generator | None
+    model: Any, tokens_BL: Tensor, begin_B: Tensor, generator: torch.Generator | None, weighting: str = "bound"
 ) -> tuple[Tensor, Tensor]:
     """Return one estimate of the bound on -log p(completion, tail) `[B]`, and the clean stream's -log p `[B, L]`.
 
     The bound is, for each block, the weighted cross entropies of hidden tokens given all blocks before it (2503.09573,
-    eq. 8, in the form of `hide`). All in nats.
+    eq. 8, in the form of `hide`). All in nats. With `weighting` "flat" hidden tokens weigh 2 each, as in `masked`.
     """
     hidden_BL, weight_BL = hide_in_blocks(begin_B, tokens_BL.shape[1], model.config.block_length, generator)
+    weight_BL = 2.0 * hidden_BL if weighting == "flat" else weight_BL
     noisy_BL = tokens_BL.masked_fill(hidden_BL, model.config.mask_token_id)
     out = model(input_ids=tokens_BL, noisy_ids=noisy_BL, begin_B=begin_B)
     bound_B = (cross_entropy(out.logits, tokens_BL) * weight_BL).sum(-1)
@@ -55,6 +56,7 @@ def block(
     length_B: Tensor,
     generator: torch.Generator | None,
     begin_B: Tensor | None = None,
+    weighting: str = "bound",
 ) -> Tensor:
     """Return the training loss `[B]`, in nats: the bound of `block_nll` plus the clean stream's own -log p.
 
@@ -62,7 +64,7 @@ def block(
     model what it is, and lets one causal pass score a finished text. `evaluate_block` reports the bound alone.
     """
     begin_B = torch.zeros_like(length_B) if begin_B is None else begin_B
-    bound_B, causal_BL = block_nll(model, tokens_BL, begin_B, generator)
+    bound_B, causal_BL = block_nll(model, tokens_BL, begin_B, generator, weighting)
     place_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
     inside_BL = (place_L >= begin_B[:, None]) & (place_L < length_B[:, None])
     return bound_B + (causal_BL * inside_BL).sum(-1)

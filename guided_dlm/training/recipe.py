@@ -46,9 +46,9 @@ class TrainingRecipe:
     (`clean_records`); values of the slots `swap` are changed for others while training, in text and record, so that
     none is guessed from the rest (`swap_values`), and a text is read `readings` times for each time that it is written,
     with swaps of its own. A share `onward` of a masked model's canvases is hidden from some place to the end, for
-    writing left to right; `weighting` of its tokens is "bound", as the bound on -log p has it, or "flat". `label` names
-    a field with a text label: the label is the prompt of its text, and masked in a share `label_dropout` of the
-    examples, for classifier-free guidance (not in an autoregressive run).
+    writing left to right; `weighting` of its tokens, or a block model's, is "bound", as the bound on -log p has it, or
+    "flat". `label` names a field with a text label: the label is the prompt of its text, and masked in a share
+    `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
     `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
     (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
     by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked model is trained at every
@@ -156,10 +156,11 @@ class TrainingRecipe:
             raise InvalidRequest(
                 f"onward={self.onward} is a share of a masked model's canvases: in [0, 1], and 0 for other objectives."
             )
-        if self.weighting not in WEIGHTINGS or (self.weighting != "bound" and self.objective != "masked"):
+        weighs = self.objective in ("masked", "block")
+        if self.weighting not in WEIGHTINGS or (self.weighting != "bound" and not weighs):
             raise InvalidRequest(
-                f"weighting={self.weighting!r} of a masked model's tokens is one of {', '.join(WEIGHTINGS)}; leave it "
-                "out for other objectives."
+                f"weighting={self.weighting!r} of a masked or block model's tokens is one of {', '.join(WEIGHTINGS)}; "
+                "leave it out for other objectives."
             )
         if not 0 <= self.full_share <= 1:
             raise InvalidRequest(f"full_share={self.full_share} is a share of the batches; it must be in [0, 1].")
@@ -305,7 +306,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
         model=model,
         held_out=held_out,
         objective=recipe.objective,
-        options={"onward": recipe.onward, "weighting": recipe.weighting} if recipe.objective == "masked" else None,
+        options=_options(recipe),
         pad_id=tokenizer.pad_token_id,
         args=arguments,
         train_dataset=_drop_labels(recipe, examples, tokenizer),
@@ -319,6 +320,12 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n")
     (out / "training.json").write_text(json.dumps({"figures": figures, "log": trainer.state.log_history}, indent=1))
     return figures
+
+
+def _options(recipe: TrainingRecipe) -> dict[str, Any] | None:
+    """Return what the objective is told beside the canvases."""
+    told = {"masked": ("onward", "weighting"), "block": ("weighting",)}.get(recipe.objective)
+    return None if told is None else {name: getattr(recipe, name) for name in told}
 
 
 def _read(recipe: TrainingRecipe, source: str, split: str, progress: bool = False) -> Corpus:

@@ -100,6 +100,21 @@ def test_the_second_term_is_autoregressive_over_text_and_end() -> None:
     torch.testing.assert_close(loss_B - bound_B, torch.stack([causal_BL[0, 1:4].sum(), causal_BL[1].sum()]))
 
 
+def test_a_flat_weight_counts_each_hidden_token_twice() -> None:
+    model, tokens_BL = small_model(2, 6), torch.tensor([[0, 1, 0, 2, 2, 2], [1, 1, 0, 0, 1, 2]])
+    begin_B = torch.tensor([1, 0])
+    hidden_BL, _ = hide_in_blocks(begin_B, 6, 2, torch.Generator().manual_seed(0))
+    noisy_BL = tokens_BL.masked_fill(hidden_BL, model.config.mask_token_id)
+    with torch.no_grad():
+        out = model(input_ids=tokens_BL, noisy_ids=noisy_BL, begin_B=begin_B)
+        chance_BL = out.logits.softmax(-1).gather(-1, tokens_BL[..., None])[..., 0]
+        flat_B, causal_BL = block_nll(model, tokens_BL, begin_B, torch.Generator().manual_seed(0), weighting="flat")
+        length_B = torch.tensor([4, 6])
+        loss_B = block(model, tokens_BL, length_B, torch.Generator().manual_seed(0), begin_B, weighting="flat")
+    torch.testing.assert_close(flat_B, -2.0 * (chance_BL.log() * hidden_BL).sum(-1))
+    torch.testing.assert_close(loss_B - flat_B, torch.stack([causal_BL[0, 1:4].sum(), causal_BL[1].sum()]))
+
+
 def test_the_validation_figure_is_the_bound_per_token_of_text_and_end() -> None:
     model = small_model(2, 4)
     examples: list[dict[str, Any]] = [

@@ -133,7 +133,7 @@ def test_a_file_of_a_few_lines_is_enough(tmp_path: Path, lines: int) -> None:
         ({"onward": 1.5}, r"onward=1.5 is a share"),
         ({"onward": 0.5, "objective": "uniform"}, "masked model's canvases"),
         ({"weighting": "1/t"}, "one of bound, flat"),
-        ({"weighting": "flat", "objective": "block"}, "leave it out for other objectives"),
+        ({"weighting": "flat", "objective": "uniform"}, "leave it out for other objectives"),
     ],
 )
 def test_a_recipe_that_cannot_be_run_is_refused(

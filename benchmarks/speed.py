@@ -1,0 +1,90 @@
+"""What bfloat16 and unread padding save on `restaurant-words`: ratios of interleaved runs, and what they cost.
+
+    python benchmarks/speed.py --judge FOLDER [--rounds 3] [--batch 50]
+
+A round runs every case once, in turn; the table shows the median of the rounds' ratios to the slowest case of the same
+round. The judge reads the texts of all rounds, which have different seeds.
+"""
+
+import argparse
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from _measure import timed
+from _report import conditions, publish
+
+from constraints import Length, PartOfSpeech
+from guided_dlm import Constraint, GuidedPipeline, Output
+from guided_dlm.evaluation.fluency import Judge
+
+CORRECTOR = "p2+cool-gibbs+distinct"
+SETTINGS: dict[str, tuple[Constraint | None, dict[str, Any]]] = {
+    "free, 32 steps": (None, {"steps": 32, "corrector": "none"}),
+    f"free, 64 steps, {CORRECTOR}": (None, {"steps": 64, "corrector": CORRECTOR}),
+    "length, 32 steps": (Length(words=(8, 12)), {"steps": 32, "corrector": "none"}),
+    "tags, 32 steps": (PartOfSpeech(".* VERB DET ADJ NOUN .*", tolerance=1e-5), {"steps": 32, "corrector": "none"}),
+}
+NUMBERS = ("float32", "bfloat16")
+
+
+@dataclass
+class Case:
+    """One way to compute, and what its runs took and wrote."""
+
+    pipeline: GuidedPipeline
+    seconds: list[float] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def run(self, wish: Constraint | None, **options: Any) -> None:
+        found: list[Output] = []
+        self.seconds.append(timed(lambda: found.append(self.pipeline(constraint=wish, **options))))
+        self.texts += found[0].texts
+
+
+def pipelines(model: str) -> dict[tuple[str, str], GuidedPipeline]:
+    """The model in each kind of numbers, reading all padding or little."""
+    found = {}
+    for dtype in NUMBERS:
+        for reads_tail, said in ((True, "all"), (False, "little")):
+            pipeline = GuidedPipeline.from_pretrained(model, dtype=dtype)
+            pipeline.denoiser.model.config.reads_tail = reads_tail  # type: ignore[attr-defined]
+            found[dtype, said] = pipeline
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="restaurant-words")
+    parser.add_argument("--judge", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=50)
+    arguments = parser.parse_args()
+    judge, computed, rows = Judge(arguments.judge), pipelines(arguments.model), []
+    for name, (wish, options) in SETTINGS.items():
+        cases = {key: Case(pipeline) for key, pipeline in computed.items()}
+        for case in cases.values():  # warm-up: compiles and caches
+            case.pipeline(constraint=wish, num_samples=2, seed=0, **options)
+        for seed in range(arguments.rounds):
+            for case in cases.values():
+                case.run(wish, num_samples=arguments.batch, seed=seed, **options)
+        first = cases[NUMBERS[0], "all"].seconds
+        for (dtype, said), case in cases.items():
+            ratios = [own / other for own, other in zip(case.seconds, first, strict=True)]
+            rows.append(
+                (
+                    name,
+                    dtype,
+                    said,
+                    f"{statistics.median(case.seconds):.1f}",
+                    f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+                    f"{judge.nll([text for text in case.texts if text]):.2f}",
+                )
+            )
+    header = ("setting", "numbers", "padding read", "seconds", "time / float32, all read", "judge NLL")
+    settings = conditions(model=arguments.model, batch=arguments.batch, rounds=arguments.rounds)
+    publish("speed", "Numbers and padding on a processor", header, rows, settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -60,7 +60,7 @@ def generate(
     block_length: Annotated[int | None, typer.Option(help="Write so many tokens at a time, left to right.")] = None,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Numbers to compute in: float32, bfloat16, float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Numbers to compute in: float32, bfloat16, float16, float64.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """Write texts that satisfy every constraint given."""

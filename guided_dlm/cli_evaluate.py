@@ -71,7 +71,7 @@ def control(
     texts: Annotated[str | None, typer.Option(help="Score a folder of TASK.txt files instead of sampling.")] = None,
     out: Annotated[str | None, typer.Option(help="The folder for tables, JSON, plot and texts.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Numbers to compute in: float32, bfloat16, float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Numbers to compute in: float32, bfloat16, float16, float64.")] = "float32",
 ) -> None:
     """Measure control, fluency, diversity and cost on the targets of a published benchmark."""
     from guided_dlm.evaluation.control import ControlRun, evaluate_control

@@ -115,8 +115,8 @@ class GuidedPipeline:
     ) -> GuidedPipeline:
         """Load a shipped model by name, a local folder, or a Hub id, to compute in numbers of that type.
 
-        "bfloat16" is several times as fast where the machine multiplies it, processors included; texts of one seed
-        then differ from those of "float32" here and there.
+        "bfloat16" is faster where the processor or GPU multiplies it, and much slower where it does not; texts of one
+        seed then differ from those of "float32" here and there.
 
         Raises:
             UnknownName: there is no such model; the message suggests the shipped ones.

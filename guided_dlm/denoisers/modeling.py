@@ -83,9 +83,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, ca
     """Return softmax attention `[B, H, L, D]`.
 
     It is written out where that is faster: on short canvases torch's fused kernel takes three times as long for its
-    backward pass on a CPU, and twice as long in bfloat16.
+    backward pass on a CPU, and twice as long in bfloat16 (but less on long ones).
     """
-    slow = training or (query.device.type == "cpu" and query.dtype == torch.bfloat16)
+    short = key.shape[-2] <= 512
+    slow = training or (short and query.device.type == "cpu" and query.dtype == torch.bfloat16)
     if not slow:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=visible, is_causal=causal and visible is None
@@ -256,8 +257,8 @@ class DiffusionTransformer(PreTrainedModel):
 
         Args:
             input_ids: int64 `[B, L]`, unknown tokens replaced by the mask token.
-            attention_mask: `[B, L]`, 0 at padding, which then acts as if it were not there; what comes first after it
-                is predicted from what comes last before it.
+            attention_mask: `[B, L]`, 0 at padding left and right, which then acts as if it were not there: the first
+                token after padding on the left is predicted as the first of all.
             time_BL: noise level of each position, float `[B, L]`, 0 at what is given; for models that are told it.
         """
         return MaskedLMOutput(logits=self.read(self.trunk(self.embedding(input_ids), attention_mask, time_BL)))

@@ -20,7 +20,7 @@ from guided_dlm.processes.schedules import schedule
 from guided_dlm.sampling_defaults import SamplingDefaults
 from guided_dlm.vocabulary import Vocabulary
 
-_CERTAIN = 30.0  # the logit of padding that is not read, where all others have 0
+_CERTAIN = 1e4  # the logit of padding that is not read, where all others have 0: enough at any temperature
 SEEN_TAIL = 4  # padding after the end of text that is read where config.reads_tail is off
 
 
@@ -28,7 +28,7 @@ class TransformerDenoiser(Denoiser):
     """A `DiffusionTransformer` that fills masks, with its vocabulary; reads the whole canvas at once.
 
     Where `config.reads_tail` is off, it reads no more than `SEEN_TAIL` tokens of the padding after everything else, and
-    says with (nearly) certainty that padding stands where it does: half of a canvas often costs nothing so.
+    says with certainty that padding stands where it does: half of a canvas often costs nothing so.
     """
 
     closed_tail = True
@@ -121,8 +121,8 @@ class TransformerDenoiser(Denoiser):
     @torch.inference_mode()
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float32 logits `[B, L, V]`; the model needs no time."""
-        tokens, visible = self._inputs(canvas)
         read_BL = self._read(canvas)
+        tokens, visible = self._inputs(canvas)
         if read_BL is None:
             return self._of_completion(self.model(input_ids=tokens, attention_mask=visible).logits, canvas), carry
         seen_BT = torch.cat([canvas.visible_BP, read_BL], dim=1)
@@ -142,7 +142,8 @@ class TransformerDenoiser(Denoiser):
         tokens_BT = self._written(canvas)
         place_T = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
         size_B1 = ((tokens_BT != self.vocabulary.pad_id) * place_T).amax(-1, keepdim=True)
-        return place_T <= size_B1 + SEEN_TAIL
+        read_BT = place_T <= size_B1 + SEEN_TAIL
+        return None if bool(read_BT.all()) else read_BT
 
     def _written(self, canvas: Canvas) -> Tensor:
         ahead_BR = canvas.tokens_BL[:, :0] if canvas.ahead_BR is None else canvas.ahead_BR

@@ -131,11 +131,10 @@ class Posterior:
         wanted_BL = self.open_BL if where_BL is None else self.open_BL & where_BL
 
         def choose(tables: GroupTables, here_M: Tensor, member_NC: Tensor, mine_BL: Tensor) -> Tensor:
-            weight_NV = tables.by_token(member_NC.to(self._p_MV.dtype))
             if self._is_linear:
-                mass_NV = _rows(self._p_MV, here_M) * weight_NV
+                mass_NV = _rows(self._p_MV, here_M) * tables.by_token(member_NC.to(self._p_MV.dtype))
             else:
-                log_q_NV = _rows(self._logits_MV, here_M).double() + weight_NV.log()
+                log_q_NV = _rows(self._logits_MV, here_M).double() + tables.by_token(member_NC.double()).log()
                 mass_NV = (log_q_NV - log_q_NV.amax(-1, keepdim=True)).exp()
             return inverse_cdf(mass_NV, token_BL[mine_BL])[:, 0]
 
@@ -314,7 +313,7 @@ class Posterior:
         """Choose a token within its group at each wanted position.
 
         `choose` is told which open positions these are, bool `[M]`, the classes of their groups, bool `[N, C + 1]`, and
-        where they stand, bool `[B, L]`.
+        where they stand, bool `[B, L]`; it returns the tokens.
         """
         tokens_BL = self.known_BL.clone()
         local_BL = group_BL - self._chain.group_offset_B[:, None]

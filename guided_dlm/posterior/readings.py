@@ -32,6 +32,10 @@ class Readings:
         arrays = (symbols.token.astype(np.int64), symbols.weight, table_VK)
         return cls(*(torch.from_numpy(np.array(array)).to(device) for array in arrays))
 
+    def spread(self, p_NV: Tensor) -> Tensor:
+        """Return the weight of each symbol `[N, E]` under probabilities of tokens."""
+        return p_NV.index_select(1, self.token_E) * self.weight_E.to(p_NV.dtype)
+
     def spread_log(self, log_p_NV: Tensor) -> Tensor:
         """Return the log-weight of each symbol `[N, E]`."""
         return log_p_NV.index_select(1, self.token_E) + self.weight_E.log().to(log_p_NV.dtype)

@@ -14,6 +14,7 @@ from guided_dlm.automata.dfa import log_weights
 from guided_dlm.posterior.readings import Readings
 
 TOKENS_IN_BIN, MOST_BINS = 64, 32
+MOST_DENSE = 64  # classes
 MOST_NATS = 50.0  # a preference stronger than this could drown what the model says altogether
 
 
@@ -24,7 +25,8 @@ class GroupTables:
     An arc joins all classes that lead from one state to another, so a chain step costs one multiply per connected
     pair of states, however many tokens connect them. Tokens that are dead everywhere have class C, which no group has.
     `ending_S` is the weight of ending in each state: 0 or 1, or what a weighted automaton says. Where tokens have
-    several `readings`, all that is said of tokens here, V of them, is said of these E symbols.
+    several `readings`, `class_of_token_V` and `size_C` are of these E symbols instead, and so are classes and groups;
+    `by_token` and `by_class` go between tokens and classes.
     """
 
     class_of_token_V: Tensor
@@ -40,14 +42,32 @@ class GroupTables:
         """Return the value of each token's class `[N, V]`; where it has readings, the weighted sum over theirs."""
         if self.readings is None:
             return value_NC.index_select(1, self.class_of_token_V)
-        return value_NC @ self.weight_CV.to(value_NC.dtype)
+        if self.dense:
+            return value_NC @ self.weight_CV[value_NC.dtype]
+        symbols_NE = value_NC.index_select(1, self.class_of_token_V) * self.readings.weight_E.to(value_NC.dtype)
+        return self.readings.gather(symbols_NE)
+
+    def by_class(self, p_NV: Tensor) -> Tensor:
+        """Return the sum of each class over tokens that have readings, `[N, C + 1]`: the transpose of `by_token`."""
+        assert self.readings is not None
+        if self.dense:
+            return p_NV @ self.weight_CV[p_NV.dtype].T
+        zeros_NC = p_NV.new_zeros(len(p_NV), self.groups_GC.shape[1])
+        return zeros_NC.index_add_(1, self.class_of_token_V, self.readings.spread(p_NV))
+
+    @property
+    def dense(self) -> bool:
+        """Whether a product of matrices is quicker than to go over all readings; both give the same sums."""
+        return self.groups_GC.shape[1] <= MOST_DENSE
 
     @cached_property
-    def weight_CV(self) -> Tensor:
-        """What the readings of each token weigh in each class, fp64 `[C + 1, V]`; where there are readings."""
+    def weight_CV(self) -> dict[torch.dtype, Tensor]:
+        """What the readings of each token weigh in each class, `[C + 1, V]` in both precisions."""
         assert self.readings is not None
         zeros_CV = self.groups_GC.new_zeros(self.groups_GC.shape[1], len(self.readings.symbols_VK))
-        return zeros_CV.index_put((self.class_of_token_V, self.readings.token_E), self.readings.weight_E, True)
+        place = (self.class_of_token_V, self.readings.token_E)
+        exact_CV = zeros_CV.index_put(place, self.readings.weight_E, accumulate=True)
+        return {torch.float64: exact_CV, torch.float32: exact_CV.float()}
 
     def spread_log(self, log_p_NV: Tensor) -> Tensor:
         """Return log-probabilities of tokens as log-weights of what the classes hold."""

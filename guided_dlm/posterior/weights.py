@@ -20,15 +20,12 @@ def class_weights(
 ) -> tuple[Tensor, Literal["safe", "rare", "lost"]]:
     """Return the probability of each token class, fp64 `[N, C + 1]`, and how small the least of them is.
 
-    `p_NV` is of tokens, `log_p()` of what the classes hold.
+    `p_NV` is of tokens, `log_p()` of what the classes hold: tokens, or their readings.
 
     Precision is the input's, but classes that are not `SAFE` somewhere are added up again in fp64 from `log_p()`:
     "rare" says that there are such, and "lost" that fp64 cannot hold them either.
     """
-    if tables.readings is None:
-        weight_NC = _by_class(p_NV, tables, "sum", 0.0)
-    else:
-        weight_NC = p_NV @ tables.weight_CV.T.to(p_NV.dtype)
+    weight_NC = _by_class(p_NV, tables, "sum", 0.0) if tables.readings is None else tables.by_class(p_NV)
     rare_C = (weight_NC < SAFE[p_NV.dtype]).any(0)
     rare_C[-1] = False  # tokens that no arc reads
     if not bool(rare_C.any()):

@@ -114,7 +114,7 @@ def logits_of(
 def logits_of_open(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry, int]:
     """Return what `logits_of` does, without work for the rows that are full, whose logits are 0."""
     open_B = (plan.denoiser.process.known(canvas) < 0).any(-1)
-    if bool(open_B.all()) or carry != NO_CARRY:
+    if bool(open_B.all()) or any(kept is not None for kept in carry):
         return logits_of(plan, canvas, at, carry)
     row_N = open_B.nonzero()[:, 0]
     part = plan if plan.contrast is None else replace(plan, contrast=plan.contrast.select(row_N))

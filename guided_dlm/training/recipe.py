@@ -49,11 +49,13 @@ class TrainingRecipe:
     writing left to right; `weighting` of its tokens, or a block model's, is "bound", as the bound on -log p has it, or
     "flat". `label` names a field with a text label: the label is the prompt of its text, and masked in a share
     `label_dropout` of the examples, for classifier-free guidance (not in an autoregressive run).
-    `validation_size` is how many held-out examples, evenly spread, each validation scores. `tokenizer` is "word"
-    (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the noise schedule of a uniform model ("linear"
-    by default), a Gaussian one ("sqrt") or one on the simplex ("cosine_squared"); a masked model is trained at every
-    share of masks and has none. `embedding_size` is the width of a Gaussian model's noisy embeddings. `block_length` is
-    how many tokens a block model writes at a time (8 by default), or a simplex model (the whole canvas by default).
+    A masked model with a `full_share` up to 0.5 of batches that are padded to the whole canvas does not read long
+    padding when it samples (`reads_tail`). `validation_size` is how many held-out examples, evenly spread, each
+    validation scores. `tokenizer` is "word" (`min_count` matters) or "bpe" (`vocab_size` does). `schedule` names the
+    noise schedule of a uniform model ("linear" by default), a Gaussian one ("sqrt") or one on the simplex
+    ("cosine_squared"); a masked model is trained at every share of masks and has none. `embedding_size` is the width
+    of a Gaussian model's noisy embeddings. `block_length` is how many tokens a block model writes at a time (8 by
+    default), or a simplex model (the whole canvas by default).
     """
 
     data: str
@@ -195,7 +197,7 @@ def make_model(recipe: TrainingRecipe, tokenizer: Any, never_written: list[int])
         sizes = {name: value for name, value in started.items() if name not in _NOT_INHERITED}
     sizes |= {"max_position_embeddings": recipe.canvas, "dropout": recipe.dropout}
     sizes |= {"causal": recipe.objective == "autoregressive", "never_written_ids": never_written}
-    sizes |= {"reads_tail": recipe.objective != "masked" or recipe.full_share == 1}
+    sizes |= {"reads_tail": recipe.objective != "masked" or recipe.full_share > 0.5}
     sizes |= _noise(recipe, tokenizer, never_written)
     config: DiffusionTransformerConfig
     kind: type[DiffusionTransformer]
@@ -306,7 +308,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
         model=model,
         held_out=held_out,
         objective=recipe.objective,
-        options=_options(recipe),
+        options=objective_options(recipe),
         pad_id=tokenizer.pad_token_id,
         args=arguments,
         train_dataset=_drop_labels(recipe, examples, tokenizer),
@@ -322,7 +324,7 @@ def train(recipe: TrainingRecipe, resume: bool = False, progress: bool = True) -
     return figures
 
 
-def _options(recipe: TrainingRecipe) -> dict[str, Any] | None:
+def objective_options(recipe: TrainingRecipe) -> dict[str, Any] | None:
     """Return what the objective is told beside the canvases."""
     told = {"masked": ("onward", "weighting"), "block": ("weighting",)}.get(recipe.objective)
     return None if told is None else {name: getattr(recipe, name) for name in told}

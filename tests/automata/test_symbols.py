@@ -47,8 +47,12 @@ PATTERNS = ["da*n.*", "[dnva]*", "(dn|a)*v?", "n{2}|d.{2}", "d(n|a)(v|n|a)*"]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("dense", [64, 0], ids=["matrix", "readings one by one"])
 @pytest.mark.parametrize("spread", [1.0, 400.0])
-def test_posterior_equals_enumeration_over_readings(pattern: str, spread: float) -> None:
+def test_posterior_equals_enumeration_over_readings(
+    pattern: str, spread: float, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guided_dlm.posterior.tables.MOST_DENSE", dense)
     automaton = TokenAutomaton.tagged(VOCABULARY, tag_dfa(pattern), READINGS)
     every = canvases(len(VOCABULARY), LENGTH)
     logits = spread * torch.randn(2, LENGTH, len(VOCABULARY), generator=torch.Generator().manual_seed(3)).double()
@@ -87,6 +91,19 @@ def test_draws_follow_the_law_and_accepts_says_which_have_a_reading(pattern: str
     law_N = (log_p_N + torch.tensor(weights).double().log()).softmax(0)
     draws = Posterior(logits.expand(20_000, -1, -1), automaton).sample(torch.Generator().manual_seed(1))
     assert chi_square(counts(draws, len(VOCABULARY)), law_N) > 1e-4
+
+
+@pytest.mark.parametrize("dense", [64, 0], ids=["matrix", "readings one by one"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_reading_that_is_next_to_impossible_is_drawn_where_it_is_the_only_one(
+    dtype: torch.dtype, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guided_dlm.posterior.tables.MOST_DENSE", dense)
+    readings = {1: {(D,): 1.0}, 2: {(N,): 0.7, (V,): 1e-50}, 3: {(A,): 0.6}}
+    automaton = TokenAutomaton.tagged(VOCABULARY, tag_dfa("dv"), readings)
+    law = Posterior(torch.zeros(3, LENGTH, len(VOCABULARY), dtype=dtype), automaton)
+    assert law.sample(torch.Generator().manual_seed(0)).tolist() == [[1, 2, 0, 0]] * 3
+    assert float(law.marginals()[0, 1, 2]) == pytest.approx(1.0)
 
 
 def test_the_mode_is_the_best_text_with_its_best_reading() -> None:

@@ -162,7 +162,14 @@ def test_the_vocabulary_is_that_of_the_corpus_in_a_fixed_order() -> None:
 
 @pytest.mark.parametrize(
     ("objective", "full_share", "reads_tail"),
-    [("masked", 0.1, False), ("masked", 1.0, True), ("uniform", 0.1, True), ("block", 0.1, True)],
+    [
+        ("masked", 0.1, False),
+        ("masked", 0.5, False),
+        ("masked", 0.9, True),
+        ("masked", 1.0, True),
+        ("uniform", 0.1, True),
+        ("block", 0.1, True),
+    ],
 )
 def test_a_masked_model_of_short_canvases_needs_no_long_padding(
     tmp_path: Path, objective: str, full_share: float, reads_tail: bool

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import SENTENCES
+from tiny import SENTENCES, small_recipe
 
 from constraints import Words
 from guided_dlm import GuidedPipeline
 from guided_dlm.denoisers.modeling import DiffusionTransformer
 from guided_dlm.errors import GuidedError, InvalidRequest
-from guided_dlm.training.recipe import TrainingRecipe, train
+from guided_dlm.training.recipe import TrainingRecipe, objective_options, train
 
 
 def recipe(data: Path, out: Path, **changes: object) -> TrainingRecipe:
@@ -147,3 +147,14 @@ def test_one_line_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text(SENTENCES[0])
     with pytest.raises(InvalidRequest, match="no text to train on"):
         train(recipe(tmp_path / "one.txt", tmp_path / "out"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [("masked", {"onward", "weighting"}), ("block", {"weighting"}), ("uniform", set()), ("autoregressive", set())],
+)
+def test_an_objective_is_told_what_it_knows(tmp_path: Path, objective: str, told: set[str]) -> None:
+    changes = {"weighting": "flat"} if told else {}
+    options = objective_options(small_recipe(tmp_path, tmp_path, objective=objective, **changes)) or {}
+    assert options.keys() == told
+    assert not told or options["weighting"] == "flat"

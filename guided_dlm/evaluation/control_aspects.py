@@ -17,11 +17,11 @@ from guided_dlm.evaluation.control_scores import (
     span_scores,
     tree_scores,
 )
-from guided_dlm.evaluation.tagging import spacy_tagger, tokenize
+from guided_dlm.evaluation.tagging import spacy_tagger, split_words, tokenize
 from guided_dlm.parsing.spans import Span
 
 TOLERANCE = 1e-5  # 1e-3 gives up a tenth of the tags, 0 writes what is no text where a tagger and the lexicon disagree
-TOKEN = r"(?:\w+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, rare contractions aside ("cant", "30lb")
+TOKEN = r"(?:[^\W\d_]+|\d+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, `split_words` aside
 
 
 class Aspect(ABC):
@@ -127,7 +127,9 @@ class TokenCount(Aspect):
 
         A count of the model's tokens would not do: some are split again, and some words are spelled in several.
         """
-        return {"constraint": "regex", "pattern": f"{TOKEN}(?: {TOKEN}){{{value - 1}}}"}
+        pattern = f"{TOKEN}(?: {TOKEN}){{{value - 1}}}"
+        whole = {"constraint": "words", "exclude": list(split_words())}
+        return {"all": [{"constraint": "regex", "pattern": pattern}, whole]}
 
     def scores(self, texts: Sequence[Reading], value: int) -> Scores:
         """See `length_scores`."""

@@ -69,12 +69,6 @@ def tokenize(text: str) -> list[str]:
     return [token.text for token in _blank()(text) if not token.is_space]
 
 
-@lru_cache(maxsize=1)
-def split_words() -> tuple[str, ...]:
-    """Return the words of letters that spaCy's blank English tokenizer takes apart, such as "cant" and "im"."""
-    return tuple(sorted(word for word, parts in _blank().tokenizer.rules.items() if len(parts) > 1 and word.isalpha()))
-
-
 def spacy_tags(texts: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return spaCy's universal tag of each token.
 

@@ -122,9 +122,10 @@ class TransformerDenoiser(Denoiser):
     def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return float32 logits `[B, L, V]`; the model needs no time."""
         read_BL = self._read(canvas)
-        tokens, visible = self._inputs(canvas)
         if read_BL is None:
+            tokens, visible = self._inputs(canvas)
             return self._of_completion(self.model(input_ids=tokens, attention_mask=visible).logits, canvas), carry
+        tokens = torch.cat([canvas.prompt_BP, self._written(canvas)], dim=1)
         seen_BT = torch.cat([canvas.visible_BP, read_BL], dim=1)
         hidden_BLD = self.model.trunk(self.model.embedding(tokens), seen_BT)
         (B, L), V = canvas.tokens_BL.shape, len(self.vocabulary)

@@ -73,8 +73,8 @@ class Step:
 
     `open_B` is the number of positions still to write in each row, where the process writes them one by one.
     `logits_BLV` are the model's, before any guide, and may be 0 in rows that are full; `known_BL` the tokens that are
-    clean already, -1 elsewhere. Where a canvas is written in blocks all of this is of one block, and `before_BK` are the
-    tokens written before it.
+    clean already, -1 elsewhere. Where a canvas is written in blocks all of this is of one block, and `before_BK` are
+    the tokens written before it.
     """
 
     index: int

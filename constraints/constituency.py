@@ -136,9 +136,10 @@ class _Constituency(RegularConstraint):
 class SyntaxSpan(_Constituency):
     """Words `start` to `end`, counted from 0 and the last included, are one constituent with this label.
 
-    A chain of labels over the same words is joined by "::", the outermost first. The words and their two neighbours
+    Where several constituents have the same words, as in "that (S (VP serves food))", the label is theirs, the
+    outermost first, joined by "::": "S::VP" is this one, and "VP" is none of it. The words and their two neighbours
     bear one of the tag sequences that were such a constituent in `sureness` of their occurrences in the text that
-    `counted` was counted on (restaurant descriptions, by default); the rest of the text is free.
+    `counted` was counted on (restaurant descriptions, by default), as two readers agreed; the rest of the text is free.
     """
 
     called: ClassVar[str] = "SyntaxSpan"
@@ -168,16 +169,15 @@ class SyntaxSpan(_Constituency):
 
     def pattern(self) -> str:
         """Return the tag sequences, with neighbours, at their place in the text."""
-        width, labels = self.end - self.start + 1, self.label.split(JOIN)
-        counts = span_lexicon(self.counted)
-        found = [counts.surest(label, width, self.sureness) for label in labels]
-        common = [window for window in found[0] if all(window in other for other in found[1:])]
-        options = [self._placed(window) for window in common if (window[0] == BEGIN) == (self.start == 0)]
+        width, counts = self.end - self.start + 1, span_lexicon(self.counted)
+        windows = counts.surest(self.label, width, self.sureness)
+        options = [self._placed(window) for window in windows if (window[0] == BEGIN) == (self.start == 0)]
         if not options:
+            widths = ", ".join(map(str, counts.widths(self.label))) or "no"
             raise Infeasible(
                 f"No sequence of {width} tags {'at the start of a text ' if not self.start else ''}was "
                 f"{self.label} in {self.sureness:.0%} of the text that {self.counted!r} was counted on; lower it. It "
-                f"has seen {labels[0]} of {', '.join(map(str, counts.widths(labels[0])))} words."
+                f"has seen {self.label} of {widths} words."
             )
         before = ". " * (self.start - 1)
         return f"{before}({' | '.join(options)})"
@@ -192,8 +192,9 @@ class SyntaxSpan(_Constituency):
         return self.end + 1
 
     def score(self, found: Sequence[Span]) -> float:
-        """Return 1 where each label of the chain is there."""
-        return float(all((self.start, self.end, label) in found for label in self.label.split(JOIN)))
+        """Return 1 where the words are a constituent of this chain of labels."""
+        labels = {label for first, last, label in found if (first, last) == (self.start, self.end)}
+        return float(labels == set(self.label.split(JOIN)))
 
 
 @register("syntax_tree")

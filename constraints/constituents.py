@@ -2,21 +2,31 @@
 
 A head with what depends on it is a constituent: of a noun NP, of a preposition PP, of a verb with its subject S and
 without it VP, of an adjective ADJP. A noun phrase with modifiers after it has one without them inside, and each
-auxiliary opens a VP of its own. What dependencies leave open (adverbs between clauses, gaps) is left out.
+auxiliary opens a VP of its own; a name after "called" is a clause without a verb. What dependencies leave open (adverbs
+between clauses, gaps) is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-Span = tuple[int, int, str]
+from guided_dlm.parsing.grammar import Tagged
+from guided_dlm.parsing.spans import Span, is_preterminal
+
+if TYPE_CHECKING:
+    from nltk.tree import Tree
+
+FRAGMENT = "FRAG"  # what is no constituent
+LABELS = (FRAGMENT, "SBAR", "S", "NP", "VP", "PP", "ADJP", "ADVP", "QP", "NML", "WHNP", "PRT")  # outermost first
 
 _NOMINAL = frozenset({"NN", "NNS", "NNP", "NNPS", "PRP", "EX", "CD"})
 _SUBJECTS = frozenset({"nsubj", "nsubjpass", "expl", "csubj"})
 _AFTER = frozenset({"prep", "acl", "relcl", "appos"})
 _AUXILIARY = frozenset({"aux", "auxpass"})
 _CLAUSES = frozenset({"relcl", "advcl", "ccomp"})
+_RELATIVE = frozenset({"WDT", "WP"})
 
 
 def constituents(document: Any) -> set[Span]:
@@ -25,6 +35,31 @@ def constituents(document: Any) -> set[Span]:
     Each label stands alone: an S of a VP only is both.
     """
     return {span for token in document for span in _of_head(token) if span[0] <= span[1]}
+
+
+def nested(tagged: Tagged, spans: Iterable[Span]) -> Tree | None:
+    """Return the tree of (word, tag) pairs with these constituents; None where two of them cross.
+
+    Words that have no constituent around them all get FRAG.
+    """
+    from nltk.tree import Tree
+
+    top = Tree(FRAGMENT, [])
+    unfinished = [(len(tagged) - 1, top)]
+    starting: defaultdict[int, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda span: (-span[1], LABELS.index(span[2]))):
+        starting[span[0]].append(span)
+    for place, (word, tag) in enumerate(tagged):
+        for _, last, label in starting[place]:
+            end, above = unfinished[-1]
+            if last > end:
+                return None
+            above.append(Tree(label, []))
+            unfinished.append((last, above[-1]))
+        unfinished[-1][1].append(Tree(tag, [word]))
+        while len(unfinished) > 1 and unfinished[-1][0] == place:
+            unfinished.pop()
+    return top[0] if len(top) == 1 and not is_preterminal(top[0]) else top
 
 
 def _of_head(token: Any) -> Iterator[Span]:
@@ -36,19 +71,21 @@ def _of_head(token: Any) -> Iterator[Span]:
     elif token.tag_.startswith("VB") and token.dep_ not in _AUXILIARY | {"amod", "compound"}:
         yield from _verbal(token)
     elif token.tag_ in ("JJ", "JJR", "JJS", "VBN") and (
-        token.dep_ == "acomp" or (token.dep_ == "amod" and first < last)
+        token.dep_ in ("acomp", "oprd") or (token.dep_ == "amod" and first < last)
     ):
         yield first, last, "ADJP"
-    elif token.tag_ in ("RB", "RBR", "RBS") and token.dep_ == "advmod":
+    elif token.tag_ in ("RB", "RBR", "RBS") and token.dep_ == "advmod" and (first < last or _is_of_clause(token.head)):
         yield first, last, "ADVP"
     elif token.dep_ in ("compound", "nmod") and first < last:
         yield first, last, "NML"
     elif token.tag_ == "CD" and token.dep_ in ("nummod", "pobj") and first < token.i:
         yield first, last, "QP"
-    if token.tag_ in ("WDT", "WP") and token.dep_ in _SUBJECTS | {"dobj"}:
+    if token.tag_ in _RELATIVE and token.dep_ in _SUBJECTS | {"dobj"}:
         yield token.i, token.i, "WHNP"
     elif token.tag_ == "RP":
         yield token.i, token.i, "PRT"
+    if token.dep_ == "oprd":  # (VP (VBN called) (S (NP Giraffe)))
+        yield first, last, "S"
 
 
 def _nominal(token: Any, first: int, last: int) -> Iterator[Span]:
@@ -63,25 +100,40 @@ def _nominal(token: Any, first: int, last: int) -> Iterator[Span]:
 
 def _verbal(token: Any) -> Iterator[Span]:
     """Yield the VP of each auxiliary and the verb, the clause around it, and both for all of a conjunction."""
-    ends = [_edges(token)[1]]
-    if any(child.dep_ == "conj" for child in token.children):
-        ends.append(_without(token, {"conj", "cc", "punct"}))
+    first, last = _edges(token)
+    conjuncts = [child for child in token.children if child.dep_ == "conj"]
+    own = _without(token, {"conj", "cc", "punct"}) if conjuncts else last
+    of_clauses = any(map(_subjects, conjuncts))
     helpers = [child.i for child in token.children if child.dep_ in _AUXILIARY and child.i < token.i]
-    subjects = [_edges(child)[0] for child in token.children if child.dep_ in _SUBJECTS and child.i < token.i]
-    before = [
-        _edges(child)[0] for child in token.children if child.i < token.i and child.dep_ not in ("mark", "cc", "punct")
-    ]
-    for end in ends:
+    for end in {own} if of_clauses else {own, last}:
         for begin in [*helpers, token.i]:
             yield begin, end, "VP"
-        if subjects and (token.dep_ != "ROOT" or end < max(ends)):
-            yield min([*subjects, *before]), end, "S"
-    if subjects and token.dep_ == "ROOT":
-        yield token.sent.start, token.sent.end - 1, "S"
-    if token.dep_ in _CLAUSES:
-        yield *_edges(token), "SBAR"
-    if not subjects and token.dep_ in ("xcomp", "advcl"):
-        yield *_edges(token), "S"
+    begin = min([token.i, *helpers, *(_edges(child)[0] for child in token.children if _is_inside(child, token))])
+    if token.dep_ in _CLAUSES and (_subjects(token) or begin > first):
+        yield first, last, "SBAR"
+    if _subjects(token):
+        if token.dep_ == "ROOT":
+            yield token.sent.start, token.sent.end - 1, "S"
+        else:
+            yield begin, last, "S"
+        if of_clauses:
+            yield begin, own, "S"
+    elif token.dep_ in ("xcomp", "advcl", "pcomp"):
+        yield begin, last, "S"
+
+
+def _subjects(token: Any) -> list[Any]:
+    return [child for child in token.children if child.dep_ in _SUBJECTS and child.i < token.i]
+
+
+def _is_inside(child: Any, verb: Any) -> bool:
+    """Whether what stands before a verb is of its clause: a relative pronoun stands before that."""
+    return child.i < verb.i and child.dep_ not in ("mark", "cc", "punct") and child.tag_ not in _RELATIVE
+
+
+def _is_of_clause(head: Any) -> bool:
+    """Whether an adverb of this head is a phrase: those of nouns and adjectives are none, if they are one word."""
+    return bool(head.tag_.startswith("VB")) and head.dep_ != "amod"
 
 
 def _edges(token: Any) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.parsing.spans import JOIN
 
 SHIPPED = Path(__file__).parent / "data" / "spans.tsv.gz"
 BEGIN, END = "^", "$$"  # what stands for a neighbour where the text begins and ends
@@ -20,7 +21,8 @@ Window = tuple[str, ...]
 class SpanLexicon:
     """By label and width, windows of tags with how often they were such a constituent, and how often they occurred.
 
-    A window is the tag before the words, theirs, and the tag after them.
+    A window is the tag before the words, theirs, and the tag after them. Constituents of the same words are one: its
+    label is the chain of theirs, the outermost first, joined by "::".
     """
 
     windows: Mapping[tuple[str, int], Mapping[Window, tuple[int, int]]]
@@ -76,11 +78,11 @@ class SpanLexicon:
                     file.write(f"{label}\t{number} of {total}\t{' '.join(window)}\n".encode())
 
     def labels(self) -> list[str]:
-        """Return the labels."""
-        return sorted({label for label, _ in self.windows})
+        """Return the labels, those of chains each for itself."""
+        return sorted({label for chain, _ in self.windows for label in chain.split(JOIN)})
 
     def widths(self, label: str) -> list[int]:
-        """Return how many words constituents of this label have."""
+        """Return how many words constituents of this label have, or of this chain."""
         return sorted(width for name, width in self.windows if name == label)
 
     def surest(self, label: str, width: int, certainty: float) -> list[Window]:

@@ -6,7 +6,7 @@ redistributed, so the grammar is counted where it is installed, in a few seconds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from nltk.corpus import treebank
@@ -14,10 +14,8 @@ from nltk.tree import Tree
 
 from guided_dlm.errors import InvalidRequest
 from guided_dlm.evaluation.tagging import NLTK_NAME, nltk_tagger
-from guided_dlm.parsing import TreeGrammar
-from guided_dlm.parsing.grammar import Tagged
+from guided_dlm.parsing import TreeGrammar, sentences
 
-ENDS = frozenset(".!?")
 _BRACKETS = {"(": "-LRB-", ")": "-RRB-"}  # as the treebank writes them, for trees are written in brackets
 
 
@@ -35,15 +33,6 @@ def judge_grammar() -> TreeGrammar:
             "Constituents are judged by a grammar of NLTK's treebank sample, which is not installed: "
             "python -m nltk.downloader treebank"
         ) from error
-
-
-def sentences(tagged: Tagged) -> Iterator[Tagged]:
-    """Cut after each mark that ends a sentence."""
-    begin = 0
-    for place, (word, _) in enumerate(tagged, start=1):
-        if word in ENDS or place == len(tagged):
-            yield tagged[begin:place]
-            begin = place
 
 
 @lru_cache(maxsize=1 << 14)

@@ -21,6 +21,7 @@ from guided_dlm.evaluation.tagging import spacy_tagger, tokenize
 from guided_dlm.parsing.spans import Span
 
 TOLERANCE = 1e-5  # 1e-3 gives up a tenth of the tags, 0 writes what is no text where a tagger and the lexicon disagree
+STRENGTH = 3.0  # of tags under trees: words that often bear another tag are parsed otherwise
 TOKEN = r"(?:[^\W\d_]+|\d+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, `SPLIT` aside
 SPLIT = ("Theres", "cant", "id", "thats", "theres", "wont")  # what it takes apart, of the words in the published texts
 
@@ -179,7 +180,7 @@ class Spans(Aspect):
     def config(self, value: Span) -> dict[str, Any]:
         """Ask for it, of words that seldom bear another tag."""
         first, last, label = value
-        return {"constraint": "syntax_span", "start": first, "end": last, "label": label, "strength": 3.0}
+        return {"constraint": "syntax_span", "start": first, "end": last, "label": label, "strength": STRENGTH}
 
     def scores(self, texts: Sequence[Reading], value: Span) -> Scores:
         """See `span_scores`."""
@@ -213,8 +214,8 @@ class TreeShape(Aspect):
         return " ".join(parse(tuple(tokenize(record["text"]))).pformat().split())
 
     def config(self, value: str) -> dict[str, Any]:
-        """Ask for it."""
-        wish = {"constraint": "syntax_tree", "tree": value}
+        """Ask for it, of words that seldom bear another tag."""
+        wish = {"constraint": "syntax_tree", "tree": value, "strength": STRENGTH}
         return wish | {"tolerance": self.tolerance} if self.tolerance else wish
 
     def scores(self, texts: Sequence[Reading], value: str) -> Scores:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nltk.tree import Tree
 
 ROOT = "TOP"
+_ENDS = frozenset(".!?")
 _MADE, _UP = "@", "^"
 _SPLIT = re.compile(r"[-=|].*")  # what follows a label: its function, and traces
 _MEMORIES = ((1, 1.0), (0, 0.05))  # how many children to the left binarisation remembers, and how much that counts
@@ -78,6 +79,15 @@ class TreeGrammar:
         if found is None:
             return Tree("X", [Tree(tag, [word]) for word, tag in sentence])
         return _restored(found, iter(sentence))[0]
+
+
+def sentences(tagged: Tagged) -> Iterator[Tagged]:
+    """Cut after each mark that ends a sentence."""
+    begin = 0
+    for place, (word, _) in enumerate(tagged, start=1):
+        if word in _ENDS or place == len(tagged):
+            yield tagged[begin:place]
+            begin = place
 
 
 def clean(tree: Tree) -> Tree | None:

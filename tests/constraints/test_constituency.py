@@ -13,7 +13,6 @@ from nltk.tree import Tree
 
 from constraints import Chunk, Dependency, Length, SyntaxSpan, SyntaxTree, Words
 from constraints.chunk import chunk_pattern
-from constraints.constituents import constituents
 from constraints.span_lexicon import BEGIN, END, SpanLexicon, span_lexicon
 from constraints.tag_lexicon import TagLexicon, lexicon
 from constraints.tag_sets import PENN, UNIVERSAL, tag_set
@@ -68,11 +67,13 @@ def test_a_span_is_written_as_a_pattern_of_tags_at_its_place(counted: str, words
     assert SyntaxSpan(2, 3, "VP", counted=counted, lexicon=words).check("the kid runs fast.")
 
 
-def test_chains_need_every_label(tmp_path: Path, words: str) -> None:
+def test_a_label_is_the_whole_chain(tmp_path: Path, words: str) -> None:
     path = tmp_path / "s.tsv.gz"
-    SpanLexicon.count([(["NN", "VBZ"], {(1, 1, "S"), (1, 1, "VP")}), (["DT", "VBZ"], {(1, 1, "VP")})], 9).write(path)
+    SpanLexicon.count([(["NN", "VBZ"], {(1, 1, "S::VP")}), (["DT", "VBZ"], {(1, 1, "VP")})], 9).write(path)
     assert SyntaxSpan(1, 1, "S::VP", counted=str(path), lexicon=words).pattern() == "(NN VBZ)"
-    assert SyntaxSpan(1, 1, "VP", counted=str(path), lexicon=words).pattern() == "(NN VBZ | DT VBZ)"
+    assert SyntaxSpan(1, 1, "VP", counted=str(path), lexicon=words).pattern() == "(DT VBZ)"
+    with pytest.raises(Infeasible, match="has seen S of no words"):
+        SyntaxSpan(1, 1, "S", counted=str(path), lexicon=words).pattern()
 
 
 def test_a_tree_holds_its_tags_and_phrases_left_open_any_of_theirs(counted: str, words: str) -> None:
@@ -244,29 +245,6 @@ def test_tag_sets_have_a_letter_for_each_tag_and_the_lexicons_know_no_other() ->
 def test_the_tags_hold_in_every_text_of_the_shipped_model(wish: Constraint) -> None:
     out = GuidedPipeline.from_pretrained("restaurant-words")(constraint=wish, num_samples=6, steps=8)
     assert out.satisfied.all() and all(wish.check(text) for text in out.texts)
-
-
-def spacy_document(rows: list[tuple[str, str, str, int]]) -> Any:
-    """A parsed document: word, tag, dependency and head of each token."""
-    import spacy
-    from spacy.tokens import Doc
-
-    names, tags, dependencies, heads = map(list, zip(*rows, strict=True))
-    return Doc(spacy.blank("en").vocab, words=names, tags=tags, deps=dependencies, heads=heads)
-
-
-def test_constituents_are_read_off_dependencies() -> None:
-    document = spacy_document(
-        [
-            ("the", "DT", "det", 1), ("pub", "NN", "nsubj", 5), ("in", "IN", "prep", 1), ("town", "NN", "pobj", 2),
-            ("is", "VBZ", "auxpass", 5), ("located", "VBN", "ROOT", 5), ("near", "IN", "prep", 5),
-            ("food", "NN", "pobj", 6), (".", ".", "punct", 5),
-        ]
-    )  # fmt: skip
-    assert constituents(document) == {
-        (0, 3, "NP"), (0, 1, "NP"), (2, 3, "PP"), (3, 3, "NP"), (4, 7, "VP"), (5, 7, "VP"), (6, 7, "PP"), (7, 7, "NP"),
-        (0, 8, "S"),
-    }  # fmt: skip
 
 
 @pytest.fixture

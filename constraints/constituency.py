@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, tensor
 
-from constraints.constituents import constituents
-from constraints.span_lexicon import BEGIN, END, span_lexicon
+from constraints.constituents import LABELS, constituents
+from constraints.span_lexicon import BEGIN, END, SpanLexicon, span_lexicon
 from constraints.syntax import PartOfSpeech
 from constraints.tag_pattern import quoted
 from constraints.tag_sets import PENN
@@ -161,11 +161,17 @@ class SyntaxSpan(_Constituency):
         if not isinstance(self.sureness, int | float) or not 0.0 <= self.sureness <= 1.0:
             raise InvalidRequest(f"SyntaxSpan: sureness={self.sureness!r} is a share; give 0 to 1.")
         with within("SyntaxSpan"):
-            known = span_lexicon(self.counted).labels()
-            for label in str(self.label).split(JOIN):
-                if label not in known:
-                    raise InvalidRequest(f"There is no label {label!r}; there is {', '.join(known)}.")
+            self._check_label(span_lexicon(self.counted))
         self._check_options()
+
+    def _check_label(self, counts: SpanLexicon) -> None:
+        labels, known = str(self.label).split(JOIN), counts.labels()
+        for label in labels:
+            if label not in known:
+                raise InvalidRequest(f"There is no label {label!r}; there is {', '.join(known)}.")
+        if not counts.widths(self.label):
+            chains = [chain for chain in counts.chains() if set(labels) & set(chain.split(JOIN))]
+            raise InvalidRequest(f"No words were {self.label!r} and nothing else; there is {', '.join(chains)}.")
 
     def pattern(self) -> str:
         """Return the tag sequences, with neighbours, at their place in the text."""
@@ -173,11 +179,13 @@ class SyntaxSpan(_Constituency):
         windows = counts.surest(self.label, width, self.sureness)
         options = [self._placed(window) for window in windows if (window[0] == BEGIN) == (self.start == 0)]
         if not options:
-            widths = ", ".join(map(str, counts.widths(self.label))) or "no"
+            widths = counts.widths(self.label)
+            advice = (
+                "lower it" if width in widths else f"it has seen {self.label} of {', '.join(map(str, widths))} words"
+            )
             raise Infeasible(
-                f"No sequence of {width} tags {'at the start of a text ' if not self.start else ''}was "
-                f"{self.label} in {self.sureness:.0%} of the text that {self.counted!r} was counted on; lower it. It "
-                f"has seen {self.label} of {widths} words."
+                f"No sequence of {width} tags {'at the start of a text ' if not self.start else ''}was {self.label} in "
+                f"{self.sureness:.0%} of the text that {self.counted!r} was counted on; {advice}."
             )
         before = ". " * (self.start - 1)
         return f"{before}({' | '.join(options)})"
@@ -193,8 +201,8 @@ class SyntaxSpan(_Constituency):
 
     def score(self, found: Sequence[Span]) -> float:
         """Return 1 where the words are a constituent of this chain of labels."""
-        labels = {label for first, last, label in found if (first, last) == (self.start, self.end)}
-        return float(labels == set(self.label.split(JOIN)))
+        labels = [label for first, last, label in found if (first, last) == (self.start, self.end)]
+        return float(JOIN.join(sorted(labels, key=LABELS.index)) == self.label)
 
 
 @register("syntax_tree")
@@ -203,7 +211,8 @@ class SyntaxTree(_Constituency):
     """The text has this tree, in the brackets of the Penn Treebank: "(S (NP (DT *) (NN *)) (VP (VBZ *)) (. *))".
 
     Its parts of speech hold, one word for each; words in the brackets are an example. A phrase "(NP *)" is left open:
-    any tag sequence of up to eight words that was such a phrase in the text that `counted` was counted on.
+    any tag sequence of up to eight words that was such a phrase in the text that `counted` was counted on. Its label is
+    the whole chain of those over the same words, as in `SyntaxSpan`: "(S::VP *)" is a clause without a subject.
     """
 
     called: ClassVar[str] = "SyntaxTree"
@@ -272,7 +281,7 @@ def _phrases(label: str, counted: str) -> list[str]:
     counts = span_lexicon(counted)
     widths = [width for width in counts.widths(label) if width <= _WIDEST]
     if not widths:
-        raise InvalidRequest(f"There is no tag or phrase {label!r}; phrases are {', '.join(counts.labels())}.")
+        raise InvalidRequest(f"There is no tag or phrase {label!r}; phrases are {', '.join(counts.chains())}.")
     found = dict.fromkeys(window[1:-1] for width in widths for window in counts.surest(label, width, 0.5))
     return [" ".join(map(quoted, tags)) for tags in found]
 

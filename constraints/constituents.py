@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from guided_dlm.parsing.grammar import Tagged
@@ -19,14 +20,29 @@ if TYPE_CHECKING:
     from nltk.tree import Tree
 
 FRAGMENT = "FRAG"  # what is no constituent
-LABELS = (FRAGMENT, "SBAR", "S", "NP", "VP", "PP", "ADJP", "ADVP", "QP", "NML", "WHNP", "PRT")  # outermost first
+LABELS = (
+    FRAGMENT,
+    "SBAR",
+    "S",
+    "NP",
+    "VP",
+    "PP",
+    "ADJP",
+    "ADVP",
+    "QP",
+    "NML",
+    "WHNP",
+    "WHADVP",
+    "PRT",
+)  # outermost first
 
 _NOMINAL = frozenset({"NN", "NNS", "NNP", "NNPS", "PRP", "EX", "CD"})
 _SUBJECTS = frozenset({"nsubj", "nsubjpass", "expl", "csubj"})
 _AFTER = frozenset({"prep", "acl", "relcl", "appos"})
 _AUXILIARY = frozenset({"aux", "auxpass"})
 _CLAUSES = frozenset({"relcl", "advcl", "ccomp"})
-_RELATIVE = frozenset({"WDT", "WP"})
+_BARE = frozenset({"xcomp", "advcl", "pcomp"})  # clauses without a subject of their own
+_RELATIVE = frozenset({"WDT", "WP", "WP$", "WRB"})
 
 
 def constituents(document: Any) -> set[Span]:
@@ -80,8 +96,10 @@ def _of_head(token: Any) -> Iterator[Span]:
         yield first, last, "NML"
     elif token.tag_ == "CD" and token.dep_ in ("nummod", "pobj") and first < token.i:
         yield first, last, "QP"
-    if token.tag_ in _RELATIVE and token.dep_ in _SUBJECTS | {"dobj"}:
+    if token.tag_ in ("WDT", "WP") and token.dep_ in _SUBJECTS | {"dobj"}:
         yield token.i, token.i, "WHNP"
+    elif token.tag_ == "WRB" and token.dep_ == "advmod":
+        yield token.i, token.i, "WHADVP"
     elif token.tag_ == "RP":
         yield token.i, token.i, "PRT"
     if token.dep_ == "oprd":  # (VP (VBN called) (S (NP Giraffe)))
@@ -92,34 +110,47 @@ def _nominal(token: Any, first: int, last: int) -> Iterator[Span]:
     yield first, last, "NP"
     conjuncts = [child for child in token.children if child.dep_ == "conj"]
     if conjuncts:  # (NP (NP a pub) and (NP a bar)), or one flat phrase
-        yield first, _without(token, {"conj", "cc", "punct"}), "NP"
+        yield first, _own_end(token), "NP"
     after = [child for child in token.children if child.dep_ in _AFTER and child.i > token.i]
     if after:
         yield first, min(_edges(child)[0] for child in after) - 1, "NP"
 
 
 def _verbal(token: Any) -> Iterator[Span]:
-    """Yield the VP of each auxiliary and the verb, the clause around it, and both for all of a conjunction."""
+    """Yield the VP of each auxiliary and the verb, the clause around it, and both for all that is joined to it."""
     first, last = _edges(token)
-    conjuncts = [child for child in token.children if child.dep_ == "conj"]
-    own = _without(token, {"conj", "cc", "punct"}) if conjuncts else last
-    of_clauses = any(map(_subjects, conjuncts))
-    helpers = [child.i for child in token.children if child.dep_ in _AUXILIARY and child.i < token.i]
-    for end in {own} if of_clauses else {own, last}:
-        for begin in [*helpers, token.i]:
-            yield begin, end, "VP"
-    begin = min([token.i, *helpers, *(_edges(child)[0] for child in token.children if _is_inside(child, token))])
+    joined = sorted(_joined(token), key=lambda verb: verb.i)
+    sharing = list(takewhile(lambda verb: not _subjects(verb), joined))  # its subject is theirs
+    own = _own_end(token)
+    shared = _own_end(sharing[-1]) if sharing else own
+    helpers = [child for child in token.children if child.dep_ in _AUXILIARY and child.i < token.i]
+    begins = [*(helper.i for helper in helpers), token.i]
+    helped = bool(helpers and sharing) and _takes_helpers_of(sharing[0], token)
+    for begin in begins:
+        yield begin, shared if helped else own, "VP"
+    if sharing and (_subjects(token) or token.dep_ != "conj"):
+        yield begins[-1 if helped else 0], own if helped else shared, "VP"
+    begin = min([*begins, *(_edges(child)[0] for child in token.children if _is_inside(child, token))])
     if token.dep_ in _CLAUSES and (_subjects(token) or begin > first):
         yield first, last, "SBAR"
-    if _subjects(token):
-        if token.dep_ == "ROOT":
-            yield token.sent.start, token.sent.end - 1, "S"
-        else:
-            yield begin, last, "S"
-        if of_clauses:
-            yield begin, own, "S"
-    elif token.dep_ in ("xcomp", "advcl", "pcomp"):
-        yield begin, last, "S"
+    if _subjects(token) and token.dep_ == "ROOT":
+        yield token.sent.start, token.sent.end - 1, "S"
+    elif _subjects(token) or token.dep_ in _BARE or any(helper.tag_ == "TO" for helper in helpers):
+        yield begin, shared if token.dep_ == "conj" else last, "S"
+    if _subjects(token) and len(sharing) < len(joined):
+        yield begin, shared, "S"
+
+
+def _joined(verb: Any) -> Iterator[Any]:
+    for child in verb.children:
+        if child.dep_ == "conj":
+            yield child
+            yield from _joined(child)
+
+
+def _takes_helpers_of(verb: Any, first: Any) -> bool:
+    """Whether a verb shares the auxiliaries of the first: "is located and rated", not "is called X and serves Y"."""
+    return bool(verb.tag_ == first.tag_) and not any(child.dep_ in _AUXILIARY for child in verb.children)
 
 
 def _subjects(token: Any) -> list[Any]:
@@ -127,8 +158,10 @@ def _subjects(token: Any) -> list[Any]:
 
 
 def _is_inside(child: Any, verb: Any) -> bool:
-    """Whether what stands before a verb is of its clause: a relative pronoun stands before that."""
-    return child.i < verb.i and child.dep_ not in ("mark", "cc", "punct") and child.tag_ not in _RELATIVE
+    """Whether what stands before a verb is of its clause: a relative pronoun, and its phrase, stand before that."""
+    if child.i > verb.i or child.dep_ in ("mark", "cc", "punct"):
+        return False
+    return not any(token.tag_ in _RELATIVE for token in child.subtree)
 
 
 def _is_of_clause(head: Any) -> bool:
@@ -146,8 +179,8 @@ def _edges(token: Any) -> tuple[int, int]:
     return first, last
 
 
-def _without(token: Any, dependencies: set[str]) -> int:
-    """Return the last word of a token's own part, up to the first child after it of these dependencies."""
-    cut = [_edges(child)[0] for child in token.children if child.i > token.i and child.dep_ in dependencies]
-    kept = [_edges(child)[1] for child in token.children if child.i > token.i and child.i < min(cut, default=0)]
-    return int(max([token.i, *kept]))
+def _own_end(token: Any) -> int:
+    """Return the last word of a token's own part, before what is joined to it."""
+    after = [child for child in token.children if child.i > token.i]
+    cut = min((_edges(child)[0] for child in after if child.dep_ in ("conj", "cc")), default=len(token.doc))
+    return int(max([token.i, *(_edges(child)[1] for child in after if child.i < cut and child.dep_ != "punct")]))

@@ -81,6 +81,10 @@ class SpanLexicon:
         """Return the labels, those of chains each for itself."""
         return sorted({label for chain, _ in self.windows for label in chain.split(JOIN)})
 
+    def chains(self) -> list[str]:
+        """Return the chains of labels, single ones among them."""
+        return sorted({chain for chain, _ in self.windows})
+
     def widths(self, label: str) -> list[int]:
         """Return how many words constituents of this label have, or of this chain."""
         return sorted(width for name, width in self.windows if name == label)

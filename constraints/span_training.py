@@ -1,8 +1,8 @@
 """`python -m constraints.span_training`: count which tag sequences are constituents, where two readers agree on them.
 
 One reader is spaCy's parser. The other is a grammar over tags, counted from spaCy's trees of other text. It has never
-seen the text that is counted: where tags alone do not tell how phrases attach, it reads otherwise, and the window is
-no sure one.
+seen the text that is counted: where tags alone do not tell how phrases attach, it often reads otherwise, and the
+window is no sure one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from constraints.constituents import FRAGMENT, constituents, nested
 from constraints.span_lexicon import SpanLexicon
 from constraints.tag_sets import PENN
 from constraints.taggers import spacy_parser
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.parsing import Span, TreeGrammar, sentences, spans_of
 from guided_dlm.parsing.grammar import Tagged
 
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
     from nltk.tree import Tree
 
 _LONGEST = 40  # words of a sentence; time grows with the cube
-_UNREADABLE = re.compile(r"<unk>|@.@")  # of WikiText
+_UNREADABLE = re.compile(r"<unk>|@[-,.]@")  # of WikiText
 
 
 def read_texts(path: str) -> list[str]:
-    """Return each line's "text" of a .jsonl.gz file, "# text" of a .conllu.gz file, or sentence of a .txt.gz file."""
+    """Return each line's "text" of a .jsonl.gz file, "# text" of a .conllu.gz file, or sentence of a .txt.gz file.
+
+    Raises:
+        InvalidRequest: the file is of another kind.
+    """
+    if not path.endswith((".jsonl.gz", ".conllu.gz", ".txt.gz")):
+        raise InvalidRequest(f"{path} is no .jsonl.gz, .conllu.gz or .txt.gz file.")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = file.read().splitlines()
     if path.endswith(".jsonl.gz"):

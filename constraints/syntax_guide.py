@@ -42,12 +42,12 @@ class SyntaxGuide(Constraint):
 
     A `SyntaxReader` says how likely each tag of each word and each constituent is, given the canvas with its noise. A
     pattern of tags has the probability that tags drawn one by one from these match it, all taggings summed exactly; a
-    span that of its labels, and of the text to reach so far; a tree those of its constituents and its tags, multiplied.
-    Labels that the reader does not know are left out (`notes` name them). So it is a best effort twice over: the
-    reader's marginals are not the joint law, and the pull is one gradient a step, as `Classifier` takes it, at the
-    point that `method` says ("reward" judges finished texts only, for `particles=`). It reads the context, as the
-    lexicons of the hard forms do not: compose both with `&`. Of the wish only the pattern, span or tree counts, not its
-    lexicon, strength or tolerance.
+    span that of its labels, each for itself (a "VP" may also be an "S::VP"), and of the text to reach so far; a tree
+    those of its constituents and its tags, multiplied. Labels that the reader does not know are left out (`notes` name
+    them). So it is a best effort twice over: the reader's marginals are not the joint law, and the pull is one gradient
+    a step, as `Classifier` takes it, at the point that `method` says ("reward" judges finished texts only, for
+    `particles=`). It reads the context, as the lexicons of the hard forms do not: compose both with `&`. Of the wish
+    only the pattern, span or tree counts, not its lexicon, strength or tolerance.
 
     `model` is "restaurant-syntax", which comes along, or a folder that `guided-dlm train-syntax-reader` wrote, for the
     diffusion model's own tokens. It reads the completion without the prompt, and place i is taken for word i: a word of

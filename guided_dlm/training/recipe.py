@@ -19,6 +19,7 @@ from guided_dlm.denoisers.latent_modeling import LatentTransformer, LatentTransf
 from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.denoisers.simplex_modeling import SimplexTransformer, SimplexTransformerConfig
 from guided_dlm.errors import InvalidRequest
+from guided_dlm.models import multiplies_bf16
 from guided_dlm.processes.schedules import SCHEDULES
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.labels import LabelDropout, read_labelled
@@ -244,15 +245,9 @@ def _fresh_sizes(recipe: TrainingRecipe, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def multiplies_bf16() -> bool:
-    """Whether bfloat16 is the faster type here: elsewhere it is emulated, and ten times slower than float32."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-
-
 def training_arguments(recipe: TrainingRecipe) -> TrainingArguments:
     """Return the recipe in the words of `transformers`."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return TrainingArguments(
         output_dir=str(Path(recipe.out) / "checkpoints"),
         num_train_epochs=recipe.epochs,
@@ -264,7 +259,7 @@ def training_arguments(recipe: TrainingRecipe) -> TrainingArguments:
         adam_beta2=0.98,
         optim="adamw_torch_fused",
         max_grad_norm=1.0,
-        bf16=multiplies_bf16() if recipe.bf16 is None else recipe.bf16,
+        bf16=multiplies_bf16(device) if recipe.bf16 is None else recipe.bf16,
         train_sampling_strategy="group_by_length",
         length_column_name="length",
         remove_unused_columns=False,
@@ -275,9 +270,9 @@ def training_arguments(recipe: TrainingRecipe) -> TrainingArguments:
         save_total_limit=2,
         report_to=[],
         seed=recipe.seed,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device == "cpu",
         dataloader_num_workers=0,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=device == "cuda",
     )
 
 

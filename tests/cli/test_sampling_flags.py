@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+import guided_dlm.models
 from guided_dlm.denoisers.transformer import TransformerDenoiser
 from guided_dlm.pipeline import GuidedPipeline
 
@@ -45,9 +46,16 @@ def test_dtype_is_what_the_model_computes_in(run: Any, model: str, monkeypatch: 
         return call(self, *arguments, **options)
 
     monkeypatch.setattr(GuidedPipeline, "__call__", recorded)
+    monkeypatch.setattr(guided_dlm.models, "multiplies_bf16", lambda device: True)
     result = run("generate", "Near", "--model", model, "--steps", 3, "--dtype", "bfloat16")
     assert result.status == 0, result.err
     assert found == [torch.bfloat16]
     result = run("generate", "--model", model, "--dtype", "int3")
     assert (result.status, result.out) == (1, "")
     assert "dtype='int3'" in result.err and "bfloat16" in result.err and "Traceback" not in result.err
+
+
+def test_numbers_that_a_device_emulates_are_said_to_be_slow(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guided_dlm.models, "multiplies_bf16", lambda device: False)
+    with pytest.warns(UserWarning, match="cpu has no instructions for it"):
+        GuidedPipeline.from_pretrained(model, dtype="bfloat16")

@@ -72,8 +72,15 @@ def test_a_label_is_the_whole_chain(tmp_path: Path, words: str) -> None:
     SpanLexicon.count([(["NN", "VBZ"], {(1, 1, "S::VP")}), (["DT", "VBZ"], {(1, 1, "VP")})], 9).write(path)
     assert SyntaxSpan(1, 1, "S::VP", counted=str(path), lexicon=words).pattern() == "(NN VBZ)"
     assert SyntaxSpan(1, 1, "VP", counted=str(path), lexicon=words).pattern() == "(DT VBZ)"
-    with pytest.raises(Infeasible, match="has seen S of no words"):
-        SyntaxSpan(1, 1, "S", counted=str(path), lexicon=words).pattern()
+    with pytest.raises(InvalidRequest, match="No words were 'S' and nothing else; there is S::VP"):
+        SyntaxSpan(1, 1, "S", counted=str(path), lexicon=words)
+    with pytest.raises(InvalidRequest, match="No words were 'VP::S' and nothing else; there is S::VP, VP"):
+        SyntaxSpan(1, 1, "VP::S", counted=str(path), lexicon=words)
+    with pytest.raises(Infeasible, match="it has seen VP of 1 words"):
+        SyntaxSpan(1, 2, "VP", counted=str(path), lexicon=words).pattern()
+    ordered = SyntaxSpan(1, 1, "S::VP", counted=str(path), lexicon=words)
+    assert ordered.score([(1, 1, "VP"), (1, 1, "S"), (0, 1, "S")]) == 1.0 and ordered.score([(1, 1, "VP")]) == 0.0
+    assert replace(ordered, label="VP").score([(1, 1, "VP"), (1, 1, "S")]) == 0.0
 
 
 def test_a_tree_holds_its_tags_and_phrases_left_open_any_of_theirs(counted: str, words: str) -> None:

@@ -10,6 +10,7 @@ from nltk.tree import Tree
 
 from constraints.constituents import constituents, nested
 from constraints.span_training import agreed, read_texts, read_trees
+from guided_dlm.errors import InvalidRequest
 from guided_dlm.parsing import TreeGrammar, spans_of
 
 
@@ -58,6 +59,56 @@ def test_verbs_that_share_a_subject_are_one_phrase_and_clauses_are_not() -> None
     clauses = [*verbs[:4], ("it", "PRP", "nsubj", 5), ("costs", "VBZ", "conj", 1), ("less", "JJR", "dobj", 5)]
     found = constituents(spacy_document(clauses))
     assert {(0, 2, "S"), (4, 6, "S"), (0, 6, "S"), (1, 2, "VP"), (5, 6, "VP")} <= found and (1, 6, "VP") not in found
+
+
+def test_an_auxiliary_is_shared_by_a_verb_like_the_first_and_not_by_another() -> None:
+    shared = [
+        ("it", "PRP", "nsubjpass", 2), ("is", "VBZ", "auxpass", 2), ("located", "VBN", "ROOT", 2),
+        ("and", "CC", "cc", 2), ("rated", "VBN", "conj", 2),
+    ]  # fmt: skip
+    verbal = {span for span in constituents(spacy_document(shared)) if span[2] == "VP"}
+    assert verbal == {(1, 4, "VP"), (2, 4, "VP"), (2, 2, "VP"), (4, 4, "VP")}
+    other = [*shared[:4], ("serves", "VBZ", "conj", 2)]
+    verbal = {span for span in constituents(spacy_document(other)) if span[2] == "VP"}
+    assert verbal == {(1, 4, "VP"), (1, 2, "VP"), (2, 2, "VP"), (4, 4, "VP")}
+
+
+def test_a_verb_and_a_clause_joined_in_a_chain_end_the_phrase_where_the_clause_begins() -> None:
+    document = spacy_document(
+        [
+            ("it", "PRP", "nsubj", 1), ("serves", "VBZ", "ROOT", 1), ("costs", "VBZ", "conj", 1),
+            ("and", "CC", "cc", 2), ("it", "PRP", "nsubj", 5), ("is", "VBZ", "conj", 2), ("cheap", "JJ", "acomp", 5),
+        ]
+    )  # fmt: skip
+    assert constituents(document) == {
+        (0, 0, "NP"), (0, 2, "S"), (1, 2, "VP"), (1, 1, "VP"), (2, 2, "VP"), (4, 4, "NP"), (4, 6, "S"), (5, 6, "VP"),
+        (6, 6, "ADJP"), (0, 6, "S"),
+    }  # fmt: skip
+
+
+def test_words_with_wh_stand_before_their_clause() -> None:
+    where = [
+        ("pub", "NN", "ROOT", 0),
+        ("where", "WRB", "advmod", 3),
+        ("you", "PRP", "nsubj", 3),
+        ("eat", "VBP", "relcl", 0),
+    ]
+    found = constituents(spacy_document(where))
+    assert {(1, 3, "SBAR"), (1, 1, "WHADVP"), (2, 3, "S"), (3, 3, "VP")} <= found and (1, 3, "S") not in found
+    in_which = [
+        ("pub", "NN", "ROOT", 0), ("in", "IN", "prep", 4), ("which", "WDT", "pobj", 1), ("you", "PRP", "nsubj", 4),
+        ("eat", "VBP", "relcl", 0),
+    ]  # fmt: skip
+    assert {(1, 4, "SBAR"), (3, 4, "S")} <= constituents(spacy_document(in_which))
+
+
+def test_clauses_without_a_subject() -> None:
+    eat = [("place", "NN", "ROOT", 0), ("to", "TO", "aux", 2), ("eat", "VB", "relcl", 0)]
+    assert {(1, 2, "S"), (1, 2, "VP"), (2, 2, "VP")} <= constituents(spacy_document(eat))
+    called = [("pub", "NN", "ROOT", 0), ("called", "VBN", "acl", 0), ("Giraffe", "NNP", "oprd", 1)]
+    assert {(1, 2, "VP"), (2, 2, "S"), (2, 2, "NP")} <= constituents(spacy_document(called))
+    adverb = [("a", "DT", "det", 3), ("very", "RB", "advmod", 2), ("cheap", "JJ", "amod", 3), ("pub", "NN", "ROOT", 3)]
+    assert {(1, 2, "ADJP"), (0, 3, "NP")} == constituents(spacy_document(adverb))
 
 
 TAGGED = [("it", "PRP"), ("serves", "VBZ"), ("food", "NN")]
@@ -114,3 +165,8 @@ def test_texts_to_count_are_read(tmp_path: Path, name: str, lines: list[str], te
     with gzip.open(tmp_path / name, "wt", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     assert read_texts(str(tmp_path / name)) == texts
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"texts\.csv is no \.jsonl\.gz"):
+        read_texts(str(tmp_path / "texts.csv"))

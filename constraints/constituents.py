@@ -20,21 +20,8 @@ if TYPE_CHECKING:
     from nltk.tree import Tree
 
 FRAGMENT = "FRAG"  # what is no constituent
-LABELS = (
-    FRAGMENT,
-    "SBAR",
-    "S",
-    "NP",
-    "VP",
-    "PP",
-    "ADJP",
-    "ADVP",
-    "QP",
-    "NML",
-    "WHNP",
-    "WHADVP",
-    "PRT",
-)  # outermost first
+# outermost first
+LABELS = (FRAGMENT, "SBAR", "S", "NP", "VP", "PP", "ADJP", "ADVP", "QP", "NML", "WHNP", "WHADVP", "PRT")
 
 _NOMINAL = frozenset({"NN", "NNS", "NNP", "NNPS", "PRP", "EX", "CD"})
 _SUBJECTS = frozenset({"nsubj", "nsubjpass", "expl", "csubj"})

@@ -28,7 +28,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 from transformers.modeling_outputs import MaskedLMOutput
 
-from guided_dlm.denoisers.modeling import DiffusionTransformer, ZeroLinear
+from guided_dlm.denoisers.layers import ZeroLinear
+from guided_dlm.denoisers.modeling import DiffusionTransformer
 from guided_dlm.training import objectives
 from guided_dlm.training.data import CanvasCollator, encode_texts, read_texts
 from guided_dlm.training.recipe import TrainingRecipe, make_model

@@ -177,18 +177,28 @@ class SyntaxSpan(_Constituency):
         """Return the tag sequences, with neighbours, at their place in the text."""
         width, counts = self.end - self.start + 1, span_lexicon(self.counted)
         windows = counts.surest(self.label, width, self.sureness)
-        options = [self._placed(window) for window in windows if (window[0] == BEGIN) == (self.start == 0)]
+        options = [self._placed(window) for window in windows if self._fits(window)]
         if not options:
-            widths = counts.widths(self.label)
-            advice = (
-                "lower it" if width in widths else f"it has seen {self.label} of {', '.join(map(str, widths))} words"
-            )
             raise Infeasible(
                 f"No sequence of {width} tags {'at the start of a text ' if not self.start else ''}was {self.label} in "
-                f"{self.sureness:.0%} of the text that {self.counted!r} was counted on; {advice}."
+                f"{self.sureness:.0%} of the text that {self.counted!r} was counted on; {self._advice(counts, width)}."
             )
         before = ". " * (self.start - 1)
         return f"{before}({' | '.join(options)})"
+
+    def _fits(self, window: tuple[str, ...]) -> bool:
+        return (window[0] == BEGIN) == (self.start == 0)
+
+    def _advice(self, counts: SpanLexicon, width: int) -> str:
+        """Say how low `sureness` would have to be, or which numbers of words there are."""
+        shares = {
+            one: [counts.share(self.label, window) for window in counts.windows[self.label, one] if self._fits(window)]
+            for one in counts.widths(self.label)
+        }
+        if best := max(shares.get(width, []), default=0.0):
+            return f"the surest was in {best:.1%}: sureness={int(1000 * best) / 1000:g} allows it"
+        widths = ", ".join(str(one) for one, found in shares.items() if found)
+        return f"it has seen {self.label} of {widths} words there" if widths else "it has seen none there"
 
     def _placed(self, window: tuple[str, ...]) -> str:
         tags = [tag for tag in window if tag not in (BEGIN, END)]

@@ -94,6 +94,11 @@ class SpanLexicon:
         found = self.windows.get((label, width), {})
         return [window for window, (number, total) in found.items() if number >= certainty * total]
 
+    def share(self, label: str, window: Window) -> float:
+        """Return in which share of its occurrences a window was such a constituent, 0 to 1."""
+        number, total = self.windows[label, len(window) - 2][window]
+        return number / total
+
 
 @lru_cache(maxsize=4)
 def span_lexicon(name: str) -> SpanLexicon:

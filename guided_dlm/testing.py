@@ -200,6 +200,14 @@ def check_denoiser(denoiser: Denoiser, length: int | None = None) -> None:
         )
     again, _ = denoiser(canvas, 1.0, None)
     _require(torch.equal(again, logits_BLV), "The same canvas gave different logits.")
+    partly_BLV, _ = denoiser.at_open(canvas, 1.0, None)
+    open_BL = denoiser.process.known(canvas) < 0
+    _require(
+        tuple(partly_BLV.shape) == expected
+        and torch.allclose(partly_BLV[open_BL], logits_BLV[open_BL], atol=1e-4)
+        and torch.equal(partly_BLV.isfinite(), logits_BLV.isfinite()),
+        "at_open gives other logits at open positions, or another support.",
+    )
     for row in range(rows):
         one = slice(row, row + 1)
         alone = dataclasses.replace(

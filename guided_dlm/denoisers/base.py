@@ -67,6 +67,13 @@ class Denoiser(ABC):
         canvases also reads `canvas.ahead_BR`, where it is given: what comes after a block.
         """
 
+    def at_open(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """As a call, for who looks at positions that are not written yet only: finite elsewhere, where writable.
+
+        A model may do less work for it; here it is the call itself.
+        """
+        return self(canvas, t, carry)
+
     def differentiable(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
         """Return what a call returns, the logits with their graph back to `canvas.latents_BLD`; for latent guidance.
 

@@ -97,8 +97,9 @@ class BlockTransformer(DiffusionTransformer):
         x_BTD = torch.cat([clean_BLD[:, :L], source_BLD], dim=1)
         position_BT = torch.cat([torch.arange(L, device=input_ids.device).expand(B, -1), place_BM], dim=1)
         visible = _two_streams(L, slot_M // (W + 1), first_BM, there_BM)
+        rotation = self.rotation(position_BT)
         for layer in self.blocks:
-            x_BTD = layer(x_BTD, position_BT, visible)
+            x_BTD = layer(x_BTD, rotation, visible)
         hidden_BTD = self.final_norm(x_BTD)
         offset_BL = (torch.arange(L, device=input_ids.device) - begin_B[:, None]).clamp_min(0)
         predictor_BL = L + offset_BL // W * (W + 1) + offset_BL % W
@@ -119,12 +120,12 @@ class BlockTransformer(DiffusionTransformer):
         x_BND, position_BP, here_BP = (part[:, :P] for part in self._prefix(prefix_BP, visible_BP))
         causal_NP = torch.ones(P, P, dtype=torch.bool, device=prefix_BP.device).tril()[old:]
         visible = (here_BP[:, None, :] & causal_NP)[:, None]
-        x_BND, layers = x_BND[:, old:], []
+        x_BND, layers, rotation = x_BND[:, old:], [], self.rotation(position_BP[:, old:])
         for index, layer in enumerate(self.blocks):
-            query, key, value = layer.project(x_BND, position_BP[:, old:])  # type: ignore[operator]
+            query, key, value = layer.project(x_BND, rotation)  # type: ignore[operator]
             if cache is not None and old:
                 key, value = (torch.cat(pair, dim=2) for pair in zip(cache.layers[index], (key, value), strict=True))
-            x_BND = layer.mix(x_BND, query, key, value, visible)  # type: ignore[operator]
+            x_BND = layer.mix(x_BND, layer.attend(query, key, value, visible))  # type: ignore[operator]
             layers.append((key, value))
         return PrefixCache(prefix_BP=prefix_BP, visible_BP=visible_BP, layers=tuple(layers))
 
@@ -137,11 +138,11 @@ class BlockTransformer(DiffusionTransformer):
         own_BN = torch.ones(B, W + 1, dtype=torch.bool, device=tokens_BW.device)
         # A row that is all padding so far is opened by the start vector itself, which then is not seen a second time.
         seen_BT = torch.cat([here_BP[:, :P] & (position_BP[:, :P] < last_B1), own_BN], dim=1)
-        position_BN = last_B1 + torch.arange(W + 1, device=tokens_BW.device)
+        rotation = self.rotation(last_B1 + torch.arange(W + 1, device=tokens_BW.device))
         for layer, past in zip(self.blocks, cache.layers, strict=True):
-            query, key, value = layer.project(x_BND, position_BN)  # type: ignore[operator]
+            query, key, value = layer.project(x_BND, rotation)  # type: ignore[operator]
             key, value = (torch.cat(pair, dim=2) for pair in zip(past, (key, value), strict=True))
-            x_BND = layer.mix(x_BND, query, key, value, seen_BT[:, None, None, :])  # type: ignore[operator]
+            x_BND = layer.mix(x_BND, layer.attend(query, key, value, seen_BT[:, None, None]))  # type: ignore[operator]
         return self.read(self.final_norm(x_BND[:, :W]))
 
     def _prefix(self, prefix_BP: Tensor, visible_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.modeling_outputs import MaskedLMOutput
 
-from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig, ZeroLinear
+from guided_dlm.denoisers.layers import ZeroLinear
+from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 
 GIVEN_SCALE = 10.0  # the sharpness of a given token's likelihood; that of noise with abar = 0.9
 

@@ -125,16 +125,30 @@ class TransformerDenoiser(Denoiser):
         if read_BL is None:
             tokens, visible = self._inputs(canvas)
             return self._of_completion(self.model(input_ids=tokens, attention_mask=visible).logits, canvas), carry
+        return self._logits_at(read_BL[:, : canvas.tokens_BL.shape[1]], canvas, read_BL), carry
+
+    @torch.inference_mode()
+    def at_open(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        """As a call; no work is spent on the logits of written positions, which say nothing then."""
+        read_BL = self._read(canvas)
+        if read_BL is None or type(self).__call__ is not TransformerDenoiser.__call__:
+            return self(canvas, t, carry)
+        return self._logits_at(self.process.known(canvas) < 0, canvas, read_BL), carry
+
+    def _logits_at(self, here_BL: Tensor, canvas: Canvas, read_BT: Tensor) -> Tensor:
+        """Return logits at some of the positions that are read, and certain padding at the others."""
         tokens = torch.cat([canvas.prompt_BP, self._written(canvas)], dim=1)
-        seen_BT = torch.cat([canvas.visible_BP, read_BL], dim=1)
-        hidden_BLD = self.model.trunk(self.model.embedding(tokens), seen_BT)
         (B, L), V = canvas.tokens_BL.shape, len(self.vocabulary)
+        before, after = canvas.prompt_BP.shape[1], read_BT.shape[1] - L
+        hidden_ND = self.model.trunk_at(
+            self.model.embedding(tokens),
+            torch.cat([canvas.visible_BP, read_BT], dim=1),
+            F.pad(here_BL, (before, after)),
+        )
         logits_BLV = torch.zeros(B, L, V, device=tokens.device)
         logits_BLV[..., self.vocabulary.pad_id] = _CERTAIN
-        here_BL = read_BL[:, :L]
-        begin = canvas.prompt_BP.shape[1]
-        logits_BLV[here_BL] = self.model.read(hidden_BLD[:, begin : begin + L][here_BL]).float()
-        return logits_BLV.index_fill_(-1, self._dead, -torch.inf), carry
+        logits_BLV[here_BL] = self.model.read(hidden_ND).float()
+        return logits_BLV.index_fill_(-1, self._dead, -torch.inf)
 
     def _read(self, canvas: Canvas) -> Tensor | None:
         """Return which positions of the completion and of what is ahead are read, bool `[B, L + R]`; None for all."""

@@ -167,7 +167,7 @@ def _look(plan: Plan, canvas: Canvas, at: Transition, carry: Carry, gradient: bo
     leaf_BLD = x_BLD.detach().clone().requires_grad_()
     leaf = replace(canvas, latents_BLD=leaf_BLD)
     with torch.enable_grad():
-        logits_BLV, carry, calls = logits_of(plan, leaf, at, carry, gradient=True)
+        logits_BLV, carry, calls = logits_of(plan, leaf, at, carry, "differentiable")
         evidence_B = log_evidence(plan, leaf, at, logits_BLV)
         try:
             (gradient_BLD,) = torch.autograd.grad(evidence_B.sum(), leaf_BLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Carry = tuple[Any, Any]  # what the denoiser and its unconditional half keep from step to step
 NO_CARRY: Carry = (None, None)
+Method = Literal["__call__", "at_open", "differentiable"]  # how a denoiser is asked
 _TURNS = 1 << 30  # steps that far on belong to a corrector's turns after the last step
 # From the canvas, the step, its prediction and the model's own logits: which row each row goes on as, or None to stay.
 Choose = Callable[[Canvas, Transition, Prediction, Tensor], Tensor | None]
@@ -96,29 +97,28 @@ class Plan:
 
 
 def logits_of(
-    plan: Plan, canvas: Canvas, at: Transition, carry: Carry, gradient: bool = False
+    plan: Plan, canvas: Canvas, at: Transition, carry: Carry, method: Method = "__call__"
 ) -> tuple[Tensor, Carry, int]:
     """Return the model's logits, contrasted with the unconditional half where asked for, and the model calls.
 
-    With `gradient` they have their graph back to the canvas's latents, where gradients are enabled.
+    `method` of the denoiser gives them. With "differentiable" they have their graph back to the canvas's latents, where
+    gradients are enabled; with "at_open" they say nothing at written positions.
     """
-    ask = plan.denoiser.differentiable if gradient else plan.denoiser
-    logits_BLV, own = ask(canvas, at.t, carry[0])
+    logits_BLV, own = getattr(plan.denoiser, method)(canvas, at.t, carry[0])
     if plan.contrast is None or (scale := plan.contrast.scale(at.index / at.total)) == 1.0:
         return logits_BLV, (own, carry[1]), 1
-    ask = plan.contrast.denoiser.differentiable if gradient else plan.contrast.denoiser
-    other_BLV, other = ask(plan.contrast.unconditional(canvas), at.t, carry[1])
+    other_BLV, other = getattr(plan.contrast.denoiser, method)(plan.contrast.unconditional(canvas), at.t, carry[1])
     return classifier_free(logits_BLV, other_BLV, scale), (own, other), 2
 
 
 def logits_of_open(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry, int]:
-    """Return what `logits_of` does, without work for the rows that are full, whose logits are 0."""
+    """Return what `logits_of` does, without work for what is written, whose logits say nothing."""
     open_B = (plan.denoiser.process.known(canvas) < 0).any(-1)
     if bool(open_B.all()) or any(kept is not None for kept in carry):
-        return logits_of(plan, canvas, at, carry)
+        return logits_of(plan, canvas, at, carry, "at_open")
     row_N = open_B.nonzero()[:, 0]
     part = plan if plan.contrast is None else replace(plan, contrast=plan.contrast.select(row_N))
-    some_NLV, carry, calls = logits_of(part, canvas.select(row_N), at, carry)
+    some_NLV, carry, calls = logits_of(part, canvas.select(row_N), at, carry, "at_open")
     return some_NLV.new_zeros(len(open_B), *some_NLV.shape[1:]).index_copy(0, row_N, some_NLV), carry, calls
 
 
@@ -226,6 +226,8 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
     process = plan.denoiser.process
     canvas = process.start(canvas, plan.randomness)
     revision = None if plan.corrector is None else Revision(plan, plan.corrector, canvas)
+    weighs = plan.diagnose or choose is not None or plan.corrector is not None  # what is written as well
+    method: Method = "__call__" if weighs else "at_open"
     for index in range(plan.steps):
         at = plan.transition(index)
         if plan.latent_guidance is not None:
@@ -235,7 +237,7 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
             continue
         if process.selects and bool((process.known(canvas) >= 0).all()) and not (revision and revision.goes_on(at)):
             break
-        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry)
+        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry, method)
         diagnostics = Diagnostics() if plan.diagnose else None
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
         if choose is not None and (row_B := choose(canvas, at, prediction, logits_BLV)) is not None:

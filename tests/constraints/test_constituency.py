@@ -76,8 +76,23 @@ def test_a_label_is_the_whole_chain(tmp_path: Path, words: str) -> None:
         SyntaxSpan(1, 1, "S", counted=str(path), lexicon=words)
     with pytest.raises(InvalidRequest, match="No words were 'VP::S' and nothing else; there is S::VP, VP"):
         SyntaxSpan(1, 1, "VP::S", counted=str(path), lexicon=words)
-    with pytest.raises(Infeasible, match="it has seen VP of 1 words"):
+    with pytest.raises(Infeasible, match="it has seen VP of 1 words there"):
         SyntaxSpan(1, 2, "VP", counted=str(path), lexicon=words).pattern()
+    with pytest.raises(Infeasible, match="it has seen none there"):
+        SyntaxSpan(0, 0, "VP", counted=str(path), lexicon=words).pattern()
+
+
+def test_what_is_too_seldom_is_said_with_how_often_it_is(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "s.tsv.gz"
+    SpanLexicon.count([(["DT", "NN"], {(1, 1, "NP")}), (["DT", "NN"], {}), (["DT", "NN"], {})], 9).write(path)
+    with pytest.raises(Infeasible, match=r"the surest was in 33.3%: sureness=0.333 allows it"):
+        SyntaxSpan(1, 1, "NP", counted=str(path), lexicon=words).pattern()
+    assert SyntaxSpan(1, 1, "NP", counted=str(path), lexicon=words, sureness=0.333).pattern() == "(DT NN)"
+
+
+def test_a_label_is_the_whole_chain_in_order(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "s.tsv.gz"
+    SpanLexicon.count([(["NN", "VBZ"], {(1, 1, "S::VP")}), (["DT", "VBZ"], {(1, 1, "VP")})], 9).write(path)
     ordered = SyntaxSpan(1, 1, "S::VP", counted=str(path), lexicon=words)
     assert ordered.score([(1, 1, "VP"), (1, 1, "S"), (0, 1, "S")]) == 1.0 and ordered.score([(1, 1, "VP")]) == 0.0
     assert replace(ordered, label="VP").score([(1, 1, "VP"), (1, 1, "S")]) == 0.0

@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModel, BertConfig
 from guided_dlm import Vocabulary
 from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import TabularDenoiser
-from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig, attend, rotate
+from guided_dlm.denoisers.layers import Rotation, attend
+from guided_dlm.denoisers.modeling import DiffusionTransformer, DiffusionTransformerConfig
 from guided_dlm.denoisers.transformer import SEEN_TAIL, TransformerDenoiser
 from guided_dlm.errors import GuidedError, InvalidRequest
 from guided_dlm.testing import ConformanceError, check_denoiser
@@ -95,6 +96,37 @@ def test_long_padding_is_not_read_where_the_model_can_do_without() -> None:
         assert bool((logits[row, width:].double().softmax(-1)[:, pad] > 1 - 1e-9).all())
     assert torch.equal(torch.isfinite(logits), writable.expand_as(logits))
     assert not torch.allclose(logits[0, :4, writable], whole[0, :4, writable], atol=1e-3)
+
+
+def test_logits_at_open_positions_are_those_of_a_call() -> None:
+    model = denoiser(24)
+    model.model.config.reads_tail = False
+    canvas = ended_canvas(model, [3, 12, 6])
+    block = replace(
+        canvas,
+        tokens_BL=canvas.tokens_BL[:, :8],
+        fixed_BL=canvas.fixed_BL[:, :8],
+        ahead_BR=canvas.tokens_BL[:, 8:],
+    )
+    for some in (canvas, block):
+        open_BL = model.process.known(some) < 0
+        whole, partly = model(some, 1.0)[0], model.at_open(some, 1.0)[0]
+        torch.testing.assert_close(partly[open_BL], whole[open_BL], atol=1e-5, rtol=0)
+        assert torch.equal(partly.isfinite(), whole.isfinite())
+        assert not torch.allclose(partly[~open_BL], whole[~open_BL])  # no work was spent there
+
+
+def test_a_subclass_that_changes_the_call_changes_the_open_positions() -> None:
+    class Shifted(TransformerDenoiser):
+        def __call__(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+            logits_BLV, carry = super().__call__(canvas, t, carry)
+            return logits_BLV + 1.0, carry
+
+    plain = denoiser(24)
+    plain.model.config.reads_tail = False
+    canvas = ended_canvas(plain, [3, 12, 6])
+    shifted = Shifted(plain.model, plain.vocabulary)
+    torch.testing.assert_close(shifted.at_open(canvas, 1.0)[0], plain(canvas, 1.0)[0] + 1.0)
 
 
 def test_what_is_ahead_of_a_block_is_read_as_far_as_it_is_no_padding() -> None:
@@ -184,7 +216,8 @@ def test_rotation_depends_on_distance_only() -> None:
     query, key = torch.randn(1, 1, 1, 8, generator=generator), torch.randn(1, 1, 1, 8, generator=generator)
 
     def score(at: int, other: int) -> float:
-        turned = (rotate(x, torch.tensor([[place]])) for x, place in ((query, at), (key, other)))
+        places = ((query, at), (key, other))
+        turned = (Rotation(torch.tensor([[place]]), 8, torch.float32)(x) for x, place in places)
         return float((next(turned) * next(turned)).sum())
 
     assert score(3, 1) == pytest.approx(score(10, 8), abs=1e-5)
@@ -306,6 +339,12 @@ class HalfPrecision(Spoiled):
         return logits_BLV.half()
 
 
+class OpenOtherwise(Spoiled):
+    def at_open(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
+        logits_BLV, carry = self(canvas, t, carry)
+        return torch.where(logits_BLV.isfinite(), 0.0, logits_BLV), carry
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -316,6 +355,7 @@ class HalfPrecision(Spoiled):
         (GivesNaN, "NaN"),
         (TooShort, "have shape"),
         (HalfPrecision, "give float32"),
+        (OpenOtherwise, "at_open gives other logits"),
     ],
 )
 def test_each_broken_clause_is_found(broken: type[Spoiled], reason: str) -> None:

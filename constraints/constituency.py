@@ -179,9 +179,10 @@ class SyntaxSpan(_Constituency):
         windows = counts.surest(self.label, width, self.sureness)
         options = [self._placed(window) for window in windows if self._fits(window)]
         if not options:
+            where = "" if self.start else " at the start of a text"
             raise Infeasible(
-                f"No sequence of {width} tags {'at the start of a text ' if not self.start else ''}was {self.label} in "
-                f"{self.sureness:.0%} of the text that {self.counted!r} was counted on; {self._advice(counts, width)}."
+                f"No sequence of {width} tags{where} was {self.label} in {100 * self.sureness:g}% of the text that "
+                f"{self.counted!r} was counted on; {self._advice(counts, width)}."
             )
         before = ". " * (self.start - 1)
         return f"{before}({' | '.join(options)})"
@@ -196,9 +197,9 @@ class SyntaxSpan(_Constituency):
             for one in counts.widths(self.label)
         }
         if best := max(shares.get(width, []), default=0.0):
-            return f"the surest was in {best:.1%}: sureness={int(1000 * best) / 1000:g} allows it"
+            return f"the surest was in {100 * best:.3g}%: sureness={int(1000 * best) / 1000:g} allows it"
         widths = ", ".join(str(one) for one, found in shares.items() if found)
-        return f"it has seen {self.label} of {widths} words there" if widths else "it has seen none there"
+        return f"there it has seen such of this many words: {widths}" if widths else "it has seen none there"
 
     def _placed(self, window: tuple[str, ...]) -> str:
         tags = [tag for tag in window if tag not in (BEGIN, END)]

@@ -63,7 +63,8 @@ class SpanLexicon:
             label, counts, tags = [*line.split("\t"), "", ""][:3]
             seen, _, total = counts.partition(" of ")
             window = tuple(tags.split())
-            if not (label and seen.isdecimal() and total.isdecimal() and len(window) > 2):
+            counted = seen.isdecimal() and total.isdecimal() and 0 < int(total) >= int(seen)
+            if not (label and counted and len(window) > 2):
                 raise InvalidRequest(
                     f"{path}, line {number}: expected a label, counts like '3 of 4' and tags; got {line!r}."
                 )
@@ -91,8 +92,7 @@ class SpanLexicon:
 
     def surest(self, label: str, width: int, certainty: float) -> list[Window]:
         """Return the windows that are such a constituent at least so often, the most frequent first."""
-        found = self.windows.get((label, width), {})
-        return [window for window, (number, total) in found.items() if number >= certainty * total]
+        return [window for window in self.windows.get((label, width), {}) if self.share(label, window) >= certainty]
 
     def share(self, label: str, window: Window) -> float:
         """Return in which share of its occurrences a window was such a constituent, 0 to 1."""

@@ -72,7 +72,7 @@ class Step:
     """Where the sampler stands: step `index` of `total`, noise level `time` in [0, 1], and the canvas it looks at.
 
     `open_B` is the number of positions still to write in each row, where the process writes them one by one.
-    `logits_BLV` are the model's, before any guide, and may be 0 at what is written; `known_BL` the tokens that are
+    `logits_BLV` are the model's, before any guide, and mean nothing at what is written; `known_BL` the tokens that are
     clean already, -1 elsewhere. Where a canvas is written in blocks all of this is of one block, and `before_BK` are
     the tokens written before it.
     """

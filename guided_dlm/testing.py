@@ -200,14 +200,11 @@ def check_denoiser(denoiser: Denoiser, length: int | None = None) -> None:
         )
     again, _ = denoiser(canvas, 1.0, None)
     _require(torch.equal(again, logits_BLV), "The same canvas gave different logits.")
-    partly_BLV, _ = denoiser.at_open(canvas, 1.0, None)
-    open_BL = denoiser.process.known(canvas) < 0
-    _require(
-        tuple(partly_BLV.shape) == expected
-        and torch.allclose(partly_BLV[open_BL], logits_BLV[open_BL], atol=1e-4)
-        and torch.equal(partly_BLV.isfinite(), logits_BLV.isfinite()),
-        "at_open gives other logits at open positions, or another support.",
-    )
+    _check_open(denoiser, canvas)
+    if denoiser.full_support and denoiser.process.selects:
+        given[0, length // 2 :] = first if vocabulary.pad_id is None else vocabulary.pad_id
+        given[1] = first
+        _check_open(denoiser, canvas.fix(given))
     for row in range(rows):
         one = slice(row, row + 1)
         alone = dataclasses.replace(
@@ -222,3 +219,16 @@ def check_denoiser(denoiser: Denoiser, length: int | None = None) -> None:
             torch.allclose(logits_1LV[0], logits_BLV[row], atol=1e-4),
             f"Row {row} alone gives other logits than in the batch.",
         )
+
+
+def _check_open(denoiser: Denoiser, canvas: Canvas) -> None:
+    whole_BLV, _ = denoiser(canvas, 1.0, None)
+    partly_BLV, _ = denoiser.at_open(canvas, 1.0, None)
+    open_BL = denoiser.process.known(canvas) < 0
+    _require(
+        partly_BLV.shape == whole_BLV.shape
+        and partly_BLV.dtype == whole_BLV.dtype
+        and torch.allclose(partly_BLV[open_BL], whole_BLV[open_BL], atol=1e-4)
+        and torch.equal(partly_BLV.isfinite(), whole_BLV.isfinite()),
+        "at_open gives other logits at open positions than a call, or another support.",
+    )

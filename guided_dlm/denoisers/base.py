@@ -68,9 +68,9 @@ class Denoiser(ABC):
         """
 
     def at_open(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
-        """As a call, for who looks at positions that are not written yet only: finite elsewhere, where writable.
+        """As a call, for those who look at positions that are not written yet only; here it is the call itself.
 
-        A model may do less work for it; here it is the call itself.
+        A model may do less work. Logits elsewhere mean nothing, but the same tokens are finite.
         """
         return self(canvas, t, carry)
 

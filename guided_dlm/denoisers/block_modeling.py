@@ -125,7 +125,7 @@ class BlockTransformer(DiffusionTransformer):
             query, key, value = layer.project(x_BND, rotation)  # type: ignore[operator]
             if cache is not None and old:
                 key, value = (torch.cat(pair, dim=2) for pair in zip(cache.layers[index], (key, value), strict=True))
-            x_BND = layer.mix(x_BND, layer.attend(query, key, value, visible))  # type: ignore[operator]
+            x_BND = layer.mix(x_BND, layer.look(query, key, value, visible))  # type: ignore[operator]
             layers.append((key, value))
         return PrefixCache(prefix_BP=prefix_BP, visible_BP=visible_BP, layers=tuple(layers))
 
@@ -142,7 +142,7 @@ class BlockTransformer(DiffusionTransformer):
         for layer, past in zip(self.blocks, cache.layers, strict=True):
             query, key, value = layer.project(x_BND, rotation)  # type: ignore[operator]
             key, value = (torch.cat(pair, dim=2) for pair in zip(past, (key, value), strict=True))
-            x_BND = layer.mix(x_BND, layer.attend(query, key, value, seen_BT[:, None, None]))  # type: ignore[operator]
+            x_BND = layer.mix(x_BND, layer.look(query, key, value, seen_BT[:, None, None]))  # type: ignore[operator]
         return self.read(self.final_norm(x_BND[:, :W]))
 
     def _prefix(self, prefix_BP: Tensor, visible_BP: Tensor) -> tuple[Tensor, Tensor, Tensor]:

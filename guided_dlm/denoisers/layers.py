@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 class Rotation:
     """Rotary position embedding (2104.09864, eq. 34) at some positions, for heads of `width`."""
 
-    def __init__(self, positions_BL: Tensor, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, positions_BL: Tensor, width: int) -> None:
         """Compute the angles, once for all layers."""
         half = width // 2
         frequency = 10_000.0 ** (-torch.arange(half, device=positions_BL.device, dtype=torch.float32) / half)
         angle = positions_BL[..., None].float() * frequency
-        self.cos_BLF, self.sin_BLF = angle.cos().to(dtype), angle.sin().to(dtype)
+        self.cos_BLF, self.sin_BLF = angle.cos(), angle.sin()
 
     def __call__(self, x_BLPHD: Tensor) -> Tensor:
         """Return vectors `[B, L, ..., D]` turned, such as queries and keys of all heads, `[B, L, 2, H, D]`."""
         between = (None,) * (x_BLPHD.ndim - 3)
-        cos, sin = self.cos_BLF[:, :, *between], self.sin_BLF[:, :, *between]
+        cos, sin = (part[:, :, *between].to(x_BLPHD.dtype) for part in (self.cos_BLF, self.sin_BLF))
         left, right = x_BLPHD.chunk(2, dim=-1)
         return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
@@ -101,9 +101,10 @@ class Packing:
         self.place_N = here_BL[:, : self.width].flatten().nonzero()[:, 0]
         self.source_BL = here_BL.flatten().long().cumsum(-1).view(here_BL.shape) - 1
 
-    def gather(self, x_BL: Tensor) -> Tensor:
-        """Return the values `[1, N, ...]` of `[B, L, ...]`."""
-        return x_BL[:, : self.width].flatten(0, 1)[self.place_N][None]
+    def gather(self, x_BL: Tensor, only_N: Tensor | None = None) -> Tensor:
+        """Return the values `[1, N, ...]` of `[B, L, ...]`, or those of them at the places `only_N`."""
+        place_N = self.place_N if only_N is None else self.place_N[only_N]
+        return x_BL[:, : self.width].flatten(0, 1)[place_N][None]
 
     def spread(self, x_1N: Tensor) -> Tensor:
         """Return values `[1, N, ...]` where they come from, `[B, L, ...]`; elsewhere that of the last seen before."""
@@ -142,19 +143,17 @@ class Block(nn.Module):
         `only_N` are then the places in it whose next states are wanted.
         """
         query, key, value = self.project(x_BLD, rotation, packing)
-        mixed_BLD = self.attend(query, key, value, visible)
+        mixed_BLD = self.look(query, key, value, visible)
         if packing is not None:
-            mixed_BLD = packing.gather(mixed_BLD)
-        if only_N is not None:
-            x_BLD, mixed_BLD = x_BLD[:, only_N], mixed_BLD[:, only_N]
-        return self.mix(x_BLD, mixed_BLD)
+            mixed_BLD = packing.gather(mixed_BLD, only_N)
+        return self.mix(x_BLD if only_N is None else x_BLD[:, only_N], mixed_BLD)
 
     def project(
         self, x_BLD: Tensor, rotation: Rotation, packing: Packing | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, `[B, H, L, D / H]` each."""
         qkv = self.qkv(self.attention_norm(x_BLD)).unflatten(-1, (3, self.heads, -1))
-        gain = torch.stack([self.query_norm.weight, self.key_norm.weight])[:, None].to(x_BLD.dtype)
+        gain = torch.stack([self.query_norm.weight, self.key_norm.weight])[:, None].to(qkv.dtype)
         turned = rotation(unit(qkv[:, :, :2]) * gain)
         if packing is None:
             query, key = turned.permute(2, 0, 3, 1, 4)
@@ -162,7 +161,7 @@ class Block(nn.Module):
         query, key, value = packing.spread(torch.cat([turned, qkv[:, :, 2:]], dim=2)).permute(2, 0, 3, 1, 4)
         return query, key, value
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+    def look(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
         """Return what each query `[B, H, L, D / H]` reads, `[B, L, D]`; there may be more keys and values."""
         return attend(query, key, value, visible, self.causal, self.training).transpose(1, 2).flatten(2)
 

@@ -178,16 +178,15 @@ class DiffusionTransformer(PreTrainedModel):
         packing: Packing | None = None,
         only_N: Tensor | None = None,
     ) -> Tensor:
-        rotation = self.rotation(positions_BL)
-        for block in self.blocks[:-1]:
-            x_BLD = block(x_BLD, rotation, visible, packing)
-        hidden_BLD: Tensor = self.final_norm(self.blocks[-1](x_BLD, rotation, visible, packing, only_N))
+        rotation, last = self.rotation(positions_BL), len(self.blocks) - 1
+        for place, block in enumerate(self.blocks):
+            x_BLD = block(x_BLD, rotation, visible, packing, only_N if place == last else None)
+        hidden_BLD: Tensor = self.final_norm(x_BLD)
         return hidden_BLD
 
     def rotation(self, positions_BL: Tensor) -> Rotation:
         """Return how queries and keys at these positions are turned, in all layers."""
-        config = self.config
-        return Rotation(positions_BL, config.hidden_size // config.num_attention_heads, self.start.dtype)
+        return Rotation(positions_BL, self.config.hidden_size // self.config.num_attention_heads)
 
 
 AutoConfig.register(DiffusionTransformerConfig.model_type, DiffusionTransformerConfig, exist_ok=True)

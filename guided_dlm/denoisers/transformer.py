@@ -129,10 +129,12 @@ class TransformerDenoiser(Denoiser):
 
     @torch.inference_mode()
     def at_open(self, canvas: Canvas, t: float, carry: Any = None) -> tuple[Tensor, Any]:
-        """As a call; no work is spent on the logits of written positions, which say nothing then."""
-        read_BL = self._read(canvas)
-        if read_BL is None or type(self).__call__ is not TransformerDenoiser.__call__:
+        """As a call, without most of the last layer at written positions: their logits mean nothing then."""
+        if type(self).__call__ is not TransformerDenoiser.__call__:
             return self(canvas, t, carry)
+        read_BL = self._read(canvas)
+        if read_BL is None:
+            read_BL = torch.ones_like(self._written(canvas), dtype=torch.bool)
         return self._logits_at(self.process.known(canvas) < 0, canvas, read_BL), carry
 
     def _logits_at(self, here_BL: Tensor, canvas: Canvas, read_BT: Tensor) -> Tensor:
@@ -146,7 +148,8 @@ class TransformerDenoiser(Denoiser):
             F.pad(here_BL, (before, after)),
         )
         logits_BLV = torch.zeros(B, L, V, device=tokens.device)
-        logits_BLV[..., self.vocabulary.pad_id] = _CERTAIN
+        if self.vocabulary.pad_id is not None:
+            logits_BLV[..., self.vocabulary.pad_id] = _CERTAIN
         logits_BLV[here_BL] = self.model.read(hidden_ND).float()
         return logits_BLV.index_fill_(-1, self._dead, -torch.inf)
 

@@ -40,6 +40,7 @@ Choose = Callable[[Canvas, Transition, Prediction, Tensor], Tensor | None]
 class Snapshot:
     """What one step did: the canvas before and after, and the law it drew from.
 
+    Without a corrector, and in its turns after the last step, `logits_BLV` mean nothing at written positions.
     `hidden_BL` says what a corrector hid after the step wrote, bool `[B, L]`; it is hidden in `after`. Turns that a
     corrector takes after the last step count on from there: `at.index` is then `at.total` or more. `carry` is what the
     next step gets.
@@ -102,7 +103,7 @@ def logits_of(
     """Return the model's logits, contrasted with the unconditional half where asked for, and the model calls.
 
     `method` of the denoiser gives them. With "differentiable" they have their graph back to the canvas's latents, where
-    gradients are enabled; with "at_open" they say nothing at written positions.
+    gradients are enabled; with "at_open" they mean nothing at written positions.
     """
     logits_BLV, own = getattr(plan.denoiser, method)(canvas, at.t, carry[0])
     if plan.contrast is None or (scale := plan.contrast.scale(at.index / at.total)) == 1.0:
@@ -112,7 +113,7 @@ def logits_of(
 
 
 def logits_of_open(plan: Plan, canvas: Canvas, at: Transition, carry: Carry) -> tuple[Tensor, Carry, int]:
-    """Return what `logits_of` does, without work for what is written, whose logits say nothing."""
+    """Return what `logits_of` does, without work for what is written, whose logits mean nothing."""
     open_B = (plan.denoiser.process.known(canvas) < 0).any(-1)
     if bool(open_B.all()) or any(kept is not None for kept in carry):
         return logits_of(plan, canvas, at, carry, "at_open")
@@ -226,8 +227,6 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
     process = plan.denoiser.process
     canvas = process.start(canvas, plan.randomness)
     revision = None if plan.corrector is None else Revision(plan, plan.corrector, canvas)
-    weighs = plan.diagnose or choose is not None or plan.corrector is not None  # what is written as well
-    method: Method = "__call__" if weighs else "at_open"
     for index in range(plan.steps):
         at = plan.transition(index)
         if plan.latent_guidance is not None:
@@ -235,9 +234,10 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
             yield snapshot
             canvas, carry = snapshot.after, snapshot.carry
             continue
-        if process.selects and bool((process.known(canvas) >= 0).all()) and not (revision and revision.goes_on(at)):
+        revised = revision is not None and revision.goes_on(at)  # then logits count at written positions too
+        if process.selects and bool((process.known(canvas) >= 0).all()) and not revised:
             break
-        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry, method)
+        logits_BLV, carry, calls = logits_of(plan, canvas, at, carry, "__call__" if revised else "at_open")
         diagnostics = Diagnostics() if plan.diagnose else None
         prediction, shifted_BLV = predict(plan, canvas, at, logits_BLV, diagnostics)
         if choose is not None and (row_B := choose(canvas, at, prediction, logits_BLV)) is not None:
@@ -348,7 +348,7 @@ class Revision:
 
         def look(hidden_BL: Tensor) -> Law:
             canvas = plan.denoiser.process.hide(after, hidden_BL)
-            looked_BLV, _, calls = logits_of(plan, canvas, at, carry)
+            looked_BLV, _, calls = logits_of(plan, canvas, at, carry, "at_open")
             self._calls += calls
             return predict(plan, canvas, at, looked_BLV)[0].law
 

@@ -76,7 +76,7 @@ def test_a_label_is_the_whole_chain(tmp_path: Path, words: str) -> None:
         SyntaxSpan(1, 1, "S", counted=str(path), lexicon=words)
     with pytest.raises(InvalidRequest, match="No words were 'VP::S' and nothing else; there is S::VP, VP"):
         SyntaxSpan(1, 1, "VP::S", counted=str(path), lexicon=words)
-    with pytest.raises(Infeasible, match="it has seen VP of 1 words there"):
+    with pytest.raises(Infeasible, match="there it has seen such of this many words: 1"):
         SyntaxSpan(1, 2, "VP", counted=str(path), lexicon=words).pattern()
     with pytest.raises(Infeasible, match="it has seen none there"):
         SyntaxSpan(0, 0, "VP", counted=str(path), lexicon=words).pattern()
@@ -88,6 +88,8 @@ def test_what_is_too_seldom_is_said_with_how_often_it_is(tmp_path: Path, words: 
     with pytest.raises(Infeasible, match=r"the surest was in 33.3%: sureness=0.333 allows it"):
         SyntaxSpan(1, 1, "NP", counted=str(path), lexicon=words).pattern()
     assert SyntaxSpan(1, 1, "NP", counted=str(path), lexicon=words, sureness=0.333).pattern() == "(DT NN)"
+    seven = SpanLexicon({("NP", 1): {("DT", "NN", "$$"): (7, 25)}})  # 0.28 * 25 > 7 in floating point
+    assert seven.surest("NP", 1, 0.28) == [("DT", "NN", "$$")] and not seven.surest("NP", 1, 0.281)
 
 
 def test_a_label_is_the_whole_chain_in_order(tmp_path: Path, words: str) -> None:
@@ -193,9 +195,10 @@ def test_no_room_and_no_such_width_are_infeasible(counted: str, words: str) -> N
         SyntaxTree("(UH wow)", lexicon=words).compile(context)
 
 
-def test_bad_files_are_refused_with_the_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["NP 3", "NP\t0 of 0\t^ DT NN", "NP\t3 of 2\t^ DT NN", "NP\t1 of 2\t^ DT"])
+def test_bad_files_are_refused_with_the_line(line: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.tsv.gz"
-    path.write_bytes(gzip.compress(b"NP\t1 of 2\t^ DT NN\nNP 3\n"))
+    path.write_bytes(gzip.compress(f"NP\t1 of 2\t^ DT NN\n{line}\n".encode()))
     with pytest.raises(InvalidRequest, match=r"line 2: expected a label"):
         SpanLexicon.read(path)
 

@@ -176,6 +176,25 @@ def test_the_prompt_matters_and_its_filler_does_not() -> None:
     assert not torch.allclose(changed[1].clamp_min(-99), logits[1].clamp_min(-99), atol=1e-3)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_queries_keys_and_values_stay_in_half_precision_under_autocast(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, found = tiny_model().train(training), []
+
+    def noted(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
+        found.append((query.dtype, key.dtype, value.dtype))
+        return attend(query, key, value, *rest)
+
+    monkeypatch.setattr("guided_dlm.denoisers.layers.attend", noted)
+    tokens_BL = torch.randint(5, 20, (2, 8), generator=torch.Generator().manual_seed(0))
+    seen_BL = torch.arange(8).expand(2, 8) < torch.tensor([[6], [8]])
+    for mask_BL in (None, seen_BL):
+        with torch.autocast("cpu", torch.bfloat16):
+            model(input_ids=tokens_BL, attention_mask=mask_BL)
+    assert found == [(torch.bfloat16,) * 3] * 4
+
+
 def test_position_l_predicts_token_l_from_what_stands_before_it_when_causal() -> None:
     model = tiny_model(causal=True)
     tokens_BL = torch.randint(0, 100, (1, 8), generator=torch.Generator().manual_seed(0))
@@ -217,7 +236,7 @@ def test_rotation_depends_on_distance_only() -> None:
 
     def score(at: int, other: int) -> float:
         places = ((query, at), (key, other))
-        turned = (Rotation(torch.tensor([[place]]), 8, torch.float32)(x) for x, place in places)
+        turned = (Rotation(torch.tensor([[place]]), 8)(x) for x, place in places)
         return float((next(turned) * next(turned)).sum())
 
     assert score(3, 1) == pytest.approx(score(10, 8), abs=1e-5)

@@ -223,12 +223,15 @@ class SyntaxTree(_Constituency):
 
     Its parts of speech hold, one word for each; words in the brackets are an example. A phrase "(NP *)" is left open:
     any tag sequence of up to eight words that was such a phrase in the text that `counted` was counted on. Its label is
-    the whole chain of those over the same words, as in `SyntaxSpan`: "(S::VP *)" is a clause without a subject.
+    the whole chain of those over the same words, as in `SyntaxSpan`: "(S::VP *)" is a clause without a subject. The
+    lexicon is of two readers: a word has a high probability of a tag where both say so. It tags as the treebank does,
+    where every "to" is TO.
     """
 
     called: ClassVar[str] = "SyntaxTree"
 
     tree: str = field(kw_only=False)
+    lexicon: str = "treebank"
     counted: str = "english"
 
     def __post_init__(self) -> None:

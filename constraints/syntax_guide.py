@@ -24,7 +24,7 @@ from guided_dlm.classifiers import POINTS, EmbedScore, TokenScore, finished, fir
 from guided_dlm.constraint import CompileContext, Constraint, Guide, Step
 from guided_dlm.errors import AutomatonTooLarge, Infeasible, InvalidRequest, within
 from guided_dlm.parsing import Span, read_tree, spans_of
-from guided_dlm.parsing.reader import Reading, SyntaxReader, log_accepted
+from guided_dlm.parsing.reader import Reading, SyntaxReader, log_accepted, log_straight, straight
 from guided_dlm.parsing.spans import JOIN, is_preterminal
 from guided_dlm.registry import register
 from guided_dlm.vocabulary import Vocabulary
@@ -218,10 +218,14 @@ def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Te
         raise InvalidRequest(f"{wish!r} needs a tag that the syntax reader has not seen; it knows {known[name]}.")
     table_ST = torch.tensor(table, dtype=torch.int64).to(reader.device)
     accepting_S = torch.tensor(automaton.accepting).to(reader.device)
+    places_NT = straight(table_ST, accepting_S)
 
     def log_p(reading: Reading) -> Tensor:
         p_NLT = reading.tags[name].softmax(-1)
-        return log_accepted(((1 - _LEAST) * p_NLT + _LEAST / p_NLT.shape[-1]).log(), table_ST, accepting_S)
+        log_p_NLT = ((1 - _LEAST) * p_NLT + _LEAST / p_NLT.shape[-1]).log()
+        if places_NT is not None:
+            return log_straight(log_p_NLT, places_NT)
+        return log_accepted(log_p_NLT, table_ST, accepting_S)
 
     return log_p
 

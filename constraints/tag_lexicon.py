@@ -12,7 +12,11 @@ from constraints.tag_sets import UNIVERSAL, TagSet
 from guided_dlm.errors import InvalidRequest
 
 DATA = Path(__file__).parent / "data"
-SHIPPED = {"universal": DATA / "tags.tsv", "penn": DATA / "penn.tsv"}
+SHIPPED = {
+    ("english", "universal"): DATA / "tags.tsv",
+    ("english", "penn"): DATA / "penn.tsv",
+    ("treebank", "penn"): DATA / "treebank.tsv",
+}
 CLOSING = frozenset(".,;:!?")
 
 
@@ -103,5 +107,5 @@ def is_closing(word: str) -> bool:
 
 @lru_cache(maxsize=8)
 def lexicon(name: str, tags: TagSet = UNIVERSAL) -> TagLexicon:
-    """Return the lexicon in a file; "english" is the one that comes along for the tag set."""
-    return TagLexicon.read(SHIPPED[tags.name] if name == "english" else name, tags)
+    """Return the lexicon in a file, or one that comes along for the tag set: "english", and "treebank" of Penn tags."""
+    return TagLexicon.read(SHIPPED.get((name, tags.name), name), tags)

@@ -103,6 +103,31 @@ def log_accepted(log_p_BLT: Tensor, table_ST: Tensor, accepting_S: Tensor) -> Te
     return log_BLSS[:, 0, 0].masked_fill(~ends_S, _NEVER).logsumexp(-1).clamp_min(_NEVER).to(log_p_BLT.dtype)
 
 
+def straight(table_ST: Tensor, accepting_S: Tensor) -> Tensor | None:
+    """Return the tags of each place, bool `[N, T]`, of an automaton whose only path has N places; None of others."""
+    places: list[Tensor] = []
+    state = 0
+    while len(places) < len(table_ST):
+        after_T = table_ST[state]
+        following = sorted(set(after_T[after_T >= 0].tolist()))
+        if bool(accepting_S[state]) and not following:
+            return torch.stack(places) if places else None
+        if bool(accepting_S[state]) or len(following) != 1:
+            return None
+        places.append(after_T >= 0)
+        (state,) = following
+    return None
+
+
+def log_straight(log_p_BLT: Tensor, places_NT: Tensor) -> Tensor:
+    """Return what `log_accepted` does, for the tags of N places and the end after them; no product is needed."""
+    (places, tags), length = places_NT.shape, log_p_BLT.shape[1]
+    if places > length:
+        return log_p_BLT.new_full(log_p_BLT.shape[:1], _NEVER)
+    inside_BN = log_p_BLT[:, :places, :tags].masked_fill(~places_NT, -torch.inf).logsumexp(-1)
+    return inside_BN.sum(-1) + log_p_BLT[:, places:, tags].sum(-1)
+
+
 def _log(matrix: Tensor) -> Tensor:
     """Return the logarithm, of 0 a number so low that it counts as 0 and has no gradient."""
     some = matrix > 0

@@ -14,8 +14,10 @@ from nltk.tree import Tree
 from constraints import Chunk, Dependency, Length, SyntaxSpan, SyntaxTree, Words
 from constraints.chunk import chunk_pattern
 from constraints.span_lexicon import BEGIN, END, SpanLexicon, span_lexicon
+from constraints.syntax import PartOfSpeech
 from constraints.tag_lexicon import TagLexicon, lexicon
 from constraints.tag_sets import PENN, UNIVERSAL, tag_set
+from constraints.treebank_training import joined, second_tagger
 from guided_dlm import CompileContext, Constraint, GuidedPipeline
 from guided_dlm.errors import Infeasible, InvalidRequest
 from guided_dlm.testing import byte_vocabulary, check_constraint
@@ -193,6 +195,32 @@ def test_no_room_and_no_such_width_are_infeasible(counted: str, words: str) -> N
         SyntaxSpan(1, 4, "NP", counted=counted, lexicon=words).compile(replace(context, length=9))
     with pytest.raises(Infeasible, match="no words of this vocabulary"):
         SyntaxTree("(UH wow)", lexicon=words).compile(context)
+
+
+def test_two_readers_weigh_alike_and_every_to_is_as_in_the_treebank() -> None:
+    first = TagLexicon({"fast": {"JJ": 30, "RB": 10}, "to": {"IN": 3, "TO": 1}, "pub": {"NN": 4}})
+    second = TagLexicon({"fast": {"RB": 2}, "to": {"IN": 9}, "inn": {"NN": 5}})
+    assert joined(first, second).counts == {"fast": {"JJ": 30, "RB": 50}, "to": {"TO": 8}, "pub": {"NN": 4}}
+
+
+def test_the_second_reader_is_the_same_again_and_leaves_chance_alone() -> None:
+    sentences = [[("the", "DT"), ("pub", "NN")], [("a", "DT"), ("fast", "JJ"), ("inn", "NN")], []] * 4
+    random.seed(7)
+    state = random.getstate()
+    weights = [second_tagger(sentences).model.weights for _ in range(2)]
+    assert weights[0] == weights[1] and random.getstate() == state
+    assert second_tagger(sentences).tag(["the", "pub"]) == [("the", "DT"), ("pub", "NN")]
+
+
+def test_trees_read_the_lexicon_of_the_treebank() -> None:
+    shipped = lexicon("treebank", PENN)
+    assert set(shipped.counts) == set(lexicon("english", PENN).counts)
+    assert shipped.probabilities("to") == {"TO": 1.0} and shipped.probabilities("pub")["NN"] > 0.9
+    tree = SyntaxTree("(S (NP (DT *) (NN *)) (VP (VBZ *) (ADVP (RB *) (PP (TO *) (NP (NNP *))))) (. *))")
+    assert tree.tags.words is shipped
+    assert tree.check("The pub is next to Aromi .") and not tree.check("The pub is next of Aromi .")
+    with pytest.raises(InvalidRequest, match="no tag lexicon 'treebank'"):
+        PartOfSpeech("NOUN", lexicon="treebank")
 
 
 @pytest.mark.parametrize("line", ["NP 3", "NP\t0 of 0\t^ DT NN", "NP\t3 of 2\t^ DT NN", "NP\t1 of 2\t^ DT"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guided_dlm.automata import ByteAutomaton
-from guided_dlm.parsing.reader import SyntaxReader, SyntaxReaderConfig, log_accepted
+from guided_dlm.parsing.reader import SyntaxReader, SyntaxReaderConfig, log_accepted, log_straight, straight
 
 PATTERNS = ["ab*", "a|bab", "(ab|ba)*", "c*", "a.b"]
 
@@ -32,6 +32,28 @@ def test_the_probability_is_the_sum_over_all_taggings_that_are_accepted(pattern:
                 expected_B += log_p_BLT[:, range(length), classes].sum(-1).exp()
     found_B = log_accepted(log_p_BLT, table_ST, accepting_S)
     assert torch.allclose(found_B.exp(), expected_B, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("pattern", ["a", "abc", "a[bc]a", "[abc][ab]"])
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_a_straight_pattern_needs_no_product(pattern: str, length: int) -> None:
+    table_ST, accepting_S, _ = automaton(pattern)
+    places_NT = straight(table_ST, accepting_S)
+    assert places_NT is not None
+    log_p_BLT = torch.randn(2, length, 4, generator=torch.Generator().manual_seed(length)).log_softmax(-1)
+    log_p_BLT = log_p_BLT.requires_grad_()
+    expected_B = log_accepted(log_p_BLT, table_ST, accepting_S)
+    found_B = log_straight(log_p_BLT, places_NT)
+    torch.testing.assert_close(found_B, expected_B, rtol=1e-5, atol=1e-5)
+    if len(places_NT) <= length:
+        (gradient,), (wanted,) = (torch.autograd.grad(sum_B.sum(), log_p_BLT) for sum_B in (found_B, expected_B))
+        torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS, "ab?", "a+"])
+def test_other_patterns_are_not_straight(pattern: str) -> None:
+    table_ST, accepting_S, _ = automaton(pattern)
+    assert (straight(table_ST, accepting_S) is None) == (pattern != "a.b")
 
 
 def test_long_and_unlikely_patterns_stay_finite_and_have_a_gradient() -> None:

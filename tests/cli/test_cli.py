@@ -333,7 +333,7 @@ def test_an_unknown_corrector_is_one_sentence(run: object, model: str) -> None:
 
 
 def test_ctrl_c_prints_what_there_is(run: object, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = TransformerDenoiser.__call__
+    ask = TransformerDenoiser.at_open
     calls: list[int] = []
 
     def interrupted(self: object, *arguments: object) -> object:
@@ -342,7 +342,7 @@ def test_ctrl_c_prints_what_there_is(run: object, model: str, monkeypatch: pytes
             raise KeyboardInterrupt
         return ask(self, *arguments)
 
-    monkeypatch.setattr(TransformerDenoiser, "__call__", interrupted)
+    monkeypatch.setattr(TransformerDenoiser, "at_open", interrupted)
     with pytest.warns(UserWarning, match="Ctrl-C ended the run early"):
         found = run("generate", "--model", model, "--include", "pub", "-n", 2, "--steps", 8)
     assert found.status == 130

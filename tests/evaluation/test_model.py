@@ -116,7 +116,7 @@ def test_a_text_that_the_judge_cannot_read_leaves_the_other_figures(request_of: 
 def test_a_mistake_is_told_before_any_sampling(
     request_of: Request, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], targets: dict[str, Any], said: str
 ) -> None:
-    monkeypatch.setattr(TransformerDenoiser, "__call__", lambda *_: pytest.fail("the model was asked"))
+    monkeypatch.setattr(TransformerDenoiser, "at_open", lambda *_: pytest.fail("the model was asked"))
     with pytest.raises(GuidedError, match=said):
         evaluate_model(request_of(**changes), **targets)
 

@@ -99,13 +99,13 @@ def transformer() -> TransformerDenoiser:
 def test_the_prompt_is_masked_or_replaced_in_the_unconditional_half(monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = transformer()
     seen: list[torch.Tensor] = []
-    real = TransformerDenoiser.__call__
+    real = TransformerDenoiser.at_open
 
     def spy(self: Any, canvas: Any, t: float, carry: Any = None) -> Any:
         seen.append(canvas.prompt_BP)
         return real(self, canvas, t, carry)
 
-    monkeypatch.setattr(TransformerDenoiser, "__call__", spy)
+    monkeypatch.setattr(TransformerDenoiser, "at_open", spy)
     pipe, prompt = GuidedPipeline(denoiser), "the mill"
     ids = denoiser.vocabulary.encode(prompt)
     pipe(prompt, steps=1, guidance_scale=2.0)
@@ -118,13 +118,13 @@ def test_the_prompt_is_masked_or_replaced_in_the_unconditional_half(monkeypatch:
 def test_both_halves_see_the_blocks_that_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     denoiser = transformer()
     seen: list[list[int]] = []
-    real = TransformerDenoiser.__call__
+    real = TransformerDenoiser.at_open
 
     def spy(self: Any, canvas: Any, t: float, carry: Any = None) -> Any:
         seen.append(canvas.prompt_BP[0].tolist())
         return real(self, canvas, t, carry)
 
-    monkeypatch.setattr(TransformerDenoiser, "__call__", spy)
+    monkeypatch.setattr(TransformerDenoiser, "at_open", spy)
     out = GuidedPipeline(denoiser)("the mill", steps=1, guidance_scale=2.0, block_length=3, max_new_tokens=9)
     ids, written = denoiser.vocabulary.encode("the mill"), out.tokens[0].tolist()
     mask = [denoiser.vocabulary.mask_id] * len(ids)

@@ -8,8 +8,6 @@ alike for each word. And every "to" is TO, as in the Penn Treebank; spaCy and ne
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -76,9 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     tagger = second_tagger(read_others(arguments.others, arguments.tagger))
     tokenizer = spacy_pipeline(arguments.tagger).tokenizer
-    with gzip.open(arguments.texts, "rt", encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
-    read = (tagger.tag([token.text for token in tokenizer(text) if not token.is_space]) for text in tqdm(texts))
+    texts = tqdm(read_texts(arguments.texts), unit="text")
+    read = (tagger.tag([token.text for token in tokenizer(text) if not token.is_space]) for text in texts)
     joined(TagLexicon.read(arguments.lexicon, PENN), TagLexicon.count(read, tags=PENN)).write(arguments.out)
 
 

@@ -173,7 +173,7 @@ def _energy_gradient(guide: Guide, relaxed_BLV: Tensor, step: Step) -> Tensor:
 
 
 def check_denoiser(denoiser: Denoiser, length: int | None = None) -> None:
-    """Check that a denoiser keeps the contract: shapes, support, determinism, and rows that do not mix.
+    """Check that a denoiser keeps the contract: shapes, support, determinism, `at_open`, and rows that do not mix.
 
     Raises:
         ConformanceError: a clause is broken; the message says which.

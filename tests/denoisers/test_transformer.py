@@ -74,6 +74,12 @@ def ended_canvas(model: TransformerDenoiser, ends: list[int], length: int = 14) 
     return canvas.write(tokens_BL, torch.ones_like(canvas.fixed_BL))
 
 
+def first_block(canvas: Canvas, length: int) -> Canvas:
+    """So many positions, with the others ahead of them."""
+    tokens_BL, fixed_BL = canvas.tokens_BL, canvas.fixed_BL[:, :length]
+    return replace(canvas, tokens_BL=tokens_BL[:, :length], fixed_BL=fixed_BL, ahead_BR=tokens_BL[:, length:])
+
+
 def test_long_padding_is_not_read_where_the_model_can_do_without() -> None:
     model = denoiser(24)
     ends = [3, 12, 6]
@@ -102,13 +108,7 @@ def test_logits_at_open_positions_are_those_of_a_call() -> None:
     model = denoiser(24)
     model.model.config.reads_tail = False
     canvas = ended_canvas(model, [3, 12, 6])
-    block = replace(
-        canvas,
-        tokens_BL=canvas.tokens_BL[:, :8],
-        fixed_BL=canvas.fixed_BL[:, :8],
-        ahead_BR=canvas.tokens_BL[:, 8:],
-    )
-    for some in (canvas, block):
+    for some in (canvas, first_block(canvas, 8)):
         open_BL = model.process.known(some) < 0
         whole, partly = model(some, 1.0)[0], model.at_open(some, 1.0)[0]
         torch.testing.assert_close(partly[open_BL], whole[open_BL], atol=1e-5, rtol=0)
@@ -132,12 +132,7 @@ def test_a_subclass_that_changes_the_call_changes_the_open_positions() -> None:
 def test_what_is_ahead_of_a_block_is_read_as_far_as_it_is_no_padding() -> None:
     model = denoiser(24)
     canvas = ended_canvas(model, [3, 12, 6])
-    block = replace(
-        canvas,
-        tokens_BL=canvas.tokens_BL[:, :4],
-        fixed_BL=canvas.fixed_BL[:, :4],
-        ahead_BR=canvas.tokens_BL[:, 4:],
-    )
+    block = first_block(canvas, 4)
     model.model.config.reads_tail = False
     torch.testing.assert_close(model(block, 1.0)[0], model(canvas, 1.0)[0][:, :4], atol=1e-5, rtol=0)
 

@@ -32,6 +32,7 @@ from guided_dlm.vocabulary import Vocabulary
 _LEAST = 1e-3  # share of every tag's probability that is spread over all: no reading is impossible
 _CURE = "train a reader of this model's tokens (guided-dlm train-syntax-reader)"
 _MOST_STATES = 256  # a product of dense matrices of so many states is what a step can bear
+_OfEmbeds = Callable[..., Tensor]
 Wish = PartOfSpeech | SyntaxSpan | SyntaxTree | Chunk
 
 
@@ -51,7 +52,8 @@ class SyntaxGuide(Constraint):
 
     `model` is "restaurant-syntax", which comes along, or a folder that `guided-dlm train-syntax-reader` wrote, for the
     diffusion model's own tokens. It reads the completion without the prompt, and place i is taken for word i: a word of
-    several tokens shifts what follows.
+    several tokens shifts what follows. Padding that all rows have behind their texts is left unread but for one token,
+    at which a reader that learned from whole canvases says all but the same (docs/figures.md).
     """
 
     wish: Wish = field(kw_only=False)
@@ -96,10 +98,10 @@ class SyntaxGuide(Constraint):
         if (fewest := _fewest(self.wish)) > context.length:
             raise Infeasible(f"{self!r} speaks of {fewest} words, and the canvas has {context.length} tokens.")
         size, weight_VD, bias = len(context.vocabulary), reader.get_input_embeddings().weight, None
-        of_embeds = self._of_embeds(reader)
+        of_embeds = self._of_embeds(reader, context.embedding_VD)
 
         def at(step: Step) -> EmbedScore:
-            return _inside(of_embeds, weight_VD, step, context)
+            return _inside(of_embeds, weight_VD, step, context, fewest)
 
         if self.method == "first_order":
             bias = partial(first_order_bias, at, weight_VD[:size], shown=repr(self))
@@ -109,9 +111,17 @@ class SyntaxGuide(Constraint):
         )  # fmt: skip
         return Guide(reward=guide.reward) if self.method == "reward" else guide
 
-    def _of_embeds(self, reader: SyntaxReader) -> EmbedScore:
+    def _of_embeds(self, reader: SyntaxReader, model_VD: Tensor | None = None) -> _OfEmbeds:
+        """Return log p(wish) of embeddings; the reader multiplies bfloat16 beside a model that does, itself float32."""
         log_p = _log_p(self.wish, reader)
-        return lambda place_NLD: log_p(reader(inputs_embeds=place_NLD))
+        fast = model_VD is not None and model_VD.dtype == torch.bfloat16
+
+        def of_embeds(place_NLD: Tensor, read_NL: Tensor | None = None) -> Tensor:
+            with torch.autocast(place_NLD.device.type, torch.bfloat16, enabled=fast):
+                reading = reader(inputs_embeds=place_NLD, attention_mask=read_NL)
+            return log_p(reading.in_float32())
+
+        return of_embeds
 
     def check(self, text: str, tokens: Sequence[int] | None = None) -> float:
         """Return log p(wish | text), not multiplied by the strength, of the text on the reader's whole canvas.
@@ -135,8 +145,11 @@ class SyntaxGuide(Constraint):
         return {"reader": self.model} | ({"labels_left_out": left_out} if left_out else {})
 
 
-def _inside(of_embeds: EmbedScore, weight_VD: Tensor, step: Step, context: CompileContext) -> EmbedScore:
-    """Return the score of a block's embeddings, between what was written before it and masks for the rest."""
+def _inside(of_embeds: _OfEmbeds, weight_VD: Tensor, step: Step, context: CompileContext, fewest: int) -> EmbedScore:
+    """Return the score of a step's embeddings, without the padding that need not be read.
+
+    A block's stand between what was written before it and masks for the rest.
+    """
     before_BK = step.tokens_BL[:, :0] if step.before_BK is None else step.before_BK
     rest, mask_id = context.length - before_BK.shape[1] - step.tokens_BL.shape[1], context.vocabulary.mask_id
     if rest and mask_id is None:
@@ -144,9 +157,23 @@ def _inside(of_embeds: EmbedScore, weight_VD: Tensor, step: Step, context: Compi
             "A syntax reader reads masks for blocks that are not written yet, and this vocabulary has none; leave out "
             "block_length."
         )
+    if not rest and not before_BK.shape[1]:
+        read_BL = _worth_reading(step, context, fewest)
+        return lambda place_BLD: of_embeds(place_BLD[:, : read_BL.shape[1]], None if read_BL.all() else read_BL)
     masks_BR = step.tokens_BL.new_full((len(before_BK), rest), -1 if mask_id is None else mask_id)
     before_BKD, rest_BRD = (weight_VD[tokens.to(weight_VD.device)] for tokens in (before_BK, masks_BR))
     return lambda place_BLD: of_embeds(torch.cat([before_BKD, place_BLD, rest_BRD], dim=1))
+
+
+def _worth_reading(step: Step, context: CompileContext, fewest: int) -> Tensor:
+    """Return the places up to one token of each row's padding, bool `[B, L']`, L' what the longest row needs."""
+    known_BL, pad_id = step.known_BL, context.vocabulary.pad_id
+    place_L = torch.arange(context.length, device=step.tokens_BL.device)
+    if known_BL is None or pad_id is None:
+        return torch.ones_like(step.tokens_BL, dtype=torch.bool)
+    last_B1 = torch.where(known_BL == pad_id, -1, place_L).amax(-1, keepdim=True)
+    read_BL = place_L <= (last_B1 + 1).clamp_min(fewest - 1)
+    return read_BL[:, read_BL.any(0)]
 
 
 def _of_tokens(of_embeds: EmbedScore, weight_VD: Tensor) -> TokenScore:
@@ -240,8 +267,7 @@ def _of_spans(spans: Sequence[Span], reader: SyntaxReader) -> Callable[[Reading]
     at_3M = torch.tensor([(first, last, number(label)) for first, last, label in spans]).T.to(reader.device)
 
     def log_p(reading: Reading) -> Tensor:
-        first_M, last_M, label_M = at_3M
-        return F.logsigmoid(reading.spans_BLLK[:, first_M, last_M, label_M]).sum(-1)
+        return F.logsigmoid(reading.spans(*at_3M)).sum(-1)
 
     return log_p
 

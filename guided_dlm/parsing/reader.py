@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, BertConfig, BertModel, PreTrainedModel
 
 _NEVER = -1e9
+_CERTAIN = -1e4  # the logit of what is ruled out, where the rest has 0
 
 
 class SyntaxReaderConfig(BertConfig):  # type: ignore[no-untyped-call]
@@ -36,12 +38,34 @@ class SyntaxReaderConfig(BertConfig):  # type: ignore[no-untyped-call]
 class Reading(NamedTuple):
     """Logits given the canvas with its noise.
 
-    `tags` has `[B, L, T + 1]` for each tag set, the last class for what stands after the text; `spans_BLLK` is the
-    logit that the words from the first place to the second, both included, are a constituent of each label.
+    `tags` has `[B, L, T + 1]` for each tag set, the last class for what stands after the text. `first_BLKF` and
+    `last_BLKF` are what each word is as an end of a constituent of each label; `spans_BLLK` and `spans` multiply them.
     """
 
     tags: dict[str, Tensor]
-    spans_BLLK: Tensor
+    first_BLKF: Tensor
+    last_BLKF: Tensor
+    prior_K: Tensor
+
+    @property
+    def spans_BLLK(self) -> Tensor:
+        """The logit that the words from the first place to the second, both included, are a constituent of a label."""
+        product_BLLK: Tensor = torch.einsum("bikf,bjkf->bijk", self.first_BLKF, self.last_BLKF)
+        return product_BLLK / self._scale + self.prior_K
+
+    def spans(self, first_M: Tensor, last_M: Tensor, label_M: Tensor) -> Tensor:
+        """Return these logits of M spans only, `[B, M]`."""
+        product_BMF: Tensor = self.first_BLKF[:, first_M, label_M] * self.last_BLKF[:, last_M, label_M]
+        return product_BMF.sum(-1) / self._scale + self.prior_K[label_M]
+
+    def in_float32(self) -> Reading:
+        """Return the same in float32."""
+        tags = {name: logits_BLT.float() for name, logits_BLT in self.tags.items()}
+        return Reading(tags, self.first_BLKF.float(), self.last_BLKF.float(), self.prior_K.float())
+
+    @property
+    def _scale(self) -> float:
+        return math.sqrt(self.first_BLKF.shape[-1])
 
 
 class SyntaxReader(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -68,15 +92,34 @@ class SyntaxReader(PreTrainedModel):  # type: ignore[no-untyped-call]
         """Return the word embeddings."""
         return self.encoder.embeddings.word_embeddings
 
-    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Reading:
-        """Read canvases `[B, L]`, or embeddings of relaxed ones `[B, L, D]`."""
-        hidden_BLD = self.encoder(input_ids=input_ids, inputs_embeds=inputs_embeds).last_hidden_state
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Reading:
+        """Read canvases `[B, L]`, or embeddings of relaxed ones `[B, L, D]`.
+
+        Where the mask `[B, L]` is 0 nothing is read: what stands there is after the text, for certain.
+        """
+        hidden_BLD = self.encoder(
+            input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask
+        ).last_hidden_state
         first_BLKF, last_BLKF = (
             side(hidden_BLD).unflatten(-1, (len(self.config.labels), self.config.span_size))
             for side in (self.first, self.last)
         )
-        spans_BLLK = torch.einsum("bikf,bjkf->bijk", first_BLKF, last_BLKF) / self.config.span_size**0.5
-        return Reading({name: head(hidden_BLD) for name, head in self.tags.items()}, spans_BLLK + self.prior)
+        tags = {name: head(hidden_BLD) for name, head in self.tags.items()}
+        if attention_mask is not None:
+            tags = {name: _ended(logits_BLT, attention_mask) for name, logits_BLT in tags.items()}
+        return Reading(tags, first_BLKF, last_BLKF, self.prior)
+
+
+def _ended(logits_BLT: Tensor, read_BL: Tensor) -> Tensor:
+    """Return logits that say the last class wherever nothing is read."""
+    end_T = torch.full_like(logits_BLT[0, 0], _CERTAIN)
+    end_T[-1] = 0.0
+    return torch.where(read_BL.bool()[..., None], logits_BLT, end_T)
 
 
 def log_accepted(log_p_BLT: Tensor, table_ST: Tensor, accepting_S: Tensor) -> Tensor:

@@ -67,13 +67,17 @@ def test_long_and_unlikely_patterns_stay_finite_and_have_a_gradient() -> None:
     assert float(gradient_BLT[0, :, 2].abs().max()) == 0.0
 
 
-def test_a_reader_reads_tokens_and_their_embeddings_alike_and_is_saved(tmp_path: object) -> None:
+def tiny_reader() -> SyntaxReader:
     torch.manual_seed(0)
     config = SyntaxReaderConfig(
         tag_sets={"universal": ["NOUN", "VERB"]}, labels=["NP", "S"], span_size=3, vocab_size=11, hidden_size=16,
         num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=8,
     )  # fmt: skip
-    reader = SyntaxReader(config).eval()
+    return SyntaxReader(config).eval()
+
+
+def test_a_reader_reads_tokens_and_their_embeddings_alike_and_is_saved(tmp_path: object) -> None:
+    reader = tiny_reader()
     ids_BL = torch.tensor([[1, 4, 2, 9], [3, 3, 10, 0]])
     reading = reader(input_ids=ids_BL)
     assert reading.tags["universal"].shape == (2, 4, 3) and reading.spans_BLLK.shape == (2, 4, 4, 2)
@@ -81,5 +85,22 @@ def test_a_reader_reads_tokens_and_their_embeddings_alike_and_is_saved(tmp_path:
     assert torch.allclose(reading.spans_BLLK, embedded.spans_BLLK, atol=1e-6)
     reader.save_pretrained(str(tmp_path))
     again = SyntaxReader.from_pretrained(str(tmp_path)).eval()
-    assert again.config.tag_sets == config.tag_sets and again.config.labels == ["NP", "S"]
+    assert again.config.tag_sets == reader.config.tag_sets and again.config.labels == ["NP", "S"]
     assert torch.allclose(again(input_ids=ids_BL).tags["universal"], reading.tags["universal"], atol=1e-6)
+
+
+def test_some_spans_alone_have_the_logits_that_they_have_among_all() -> None:
+    reading = tiny_reader()(input_ids=torch.tensor([[1, 4, 2, 9], [3, 3, 10, 0]]))
+    first_M, last_M, label_M = torch.tensor([[0, 1, 2], [3, 1, 3], [1, 0, 1]])
+    expected_BM = reading.spans_BLLK[:, first_M, last_M, label_M]
+    torch.testing.assert_close(reading.spans(first_M, last_M, label_M), expected_BM)
+
+
+def test_what_is_not_read_changes_nothing_and_is_after_the_text() -> None:
+    reader, ids_BL = tiny_reader(), torch.tensor([[1, 4, 2, 9, 9], [1, 4, 2, 7, 5]])
+    read_BL = torch.tensor([[True, True, True, False, False]] * 2)
+    masked, short = reader(input_ids=ids_BL, attention_mask=read_BL), reader(input_ids=ids_BL[:, :3])
+    torch.testing.assert_close(masked.tags["universal"][:, :3], short.tags["universal"])
+    torch.testing.assert_close(masked.spans_BLLK[:, :3, :3], short.spans_BLLK)
+    p_BLT = masked.tags["universal"].detach().softmax(-1)
+    assert bool((p_BLT[:, 3:, -1] == 1.0).all()) and float(p_BLT[:, :3, -1].max()) < 0.99

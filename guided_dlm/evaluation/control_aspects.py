@@ -22,8 +22,8 @@ from guided_dlm.parsing.spans import Span
 
 TOLERANCE = 1e-5  # 1e-3 gives up a tenth of the tags, 0 writes what is no text where a tagger and the lexicon disagree
 STRENGTH = 3.0  # of tags under spans: words that often bear another tag are parsed otherwise
-# Of tags under trees: a word may bear a tag that is rare for it, and pays for it. In "family - friendly" the judge finds
-# an adverb; with the constraint's own certainty of 0.5 texts are stranger there, and miss more.
+# Of tags under trees: a word may bear a tag that is rare for it, and pays for it. The judge calls a "friendly" that
+# ends a text an adverb; with the constraint's own certainty of 0.5 texts are stranger there, and miss more.
 TREES = {"certainty": 0.02, "strength": 2.0}
 TOKEN = r"(?:[^\W\d_]+|\d+|[^\w\s]|'s|n't)"  # what spaCy's tokenizer leaves whole, `SPLIT` aside
 SPLIT = ("Theres", "cant", "id", "thats", "theres", "wont")  # what it takes apart, of the words in the published texts

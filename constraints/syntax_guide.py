@@ -52,8 +52,8 @@ class SyntaxGuide(Constraint):
 
     `model` is "restaurant-syntax", which comes along, or a folder that `guided-dlm train-syntax-reader` wrote, for the
     diffusion model's own tokens. It reads the completion without the prompt, and place i is taken for word i: a word of
-    several tokens shifts what follows. Padding that all rows have behind their texts is left unread but for one token,
-    at which a reader that learned from whole canvases says all but the same (docs/figures.md).
+    several tokens shifts what follows. Padding behind a text is left unread but for one token, for speed: a
+    reader that learned from whole canvases says nearly the same.
     """
 
     wish: Wish = field(kw_only=False)

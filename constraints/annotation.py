@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", nargs="+", required=True, help='.jsonl.gz files of {"text"}')
     parser.add_argument(
-        "--others", nargs="*", default=[], help="what a second reader learns from, if there is to be one"
+        "--others", nargs="+", default=[], help="what a second reader learns from, if there is to be one"
     )
     parser.add_argument("--parser", default="en_core_web_sm")
     parser.add_argument("--out", type=Path, required=True, help="a .jsonl.gz file")

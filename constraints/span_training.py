@@ -41,7 +41,7 @@ def read_texts(path: str) -> list[str]:
     if not path.endswith((".jsonl.gz", ".conllu.gz", ".txt.gz")):
         raise InvalidRequest(f"{path} is no .jsonl.gz, .conllu.gz or .txt.gz file.")
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = file.read().splitlines()
+        lines = [line.rstrip("\n") for line in file]
     if path.endswith(".jsonl.gz"):
         return [json.loads(line)["text"] for line in lines]
     if path.endswith(".conllu.gz"):

@@ -52,8 +52,9 @@ class SyntaxGuide(Constraint):
 
     `model` is "restaurant-syntax", which comes along, or a folder that `guided-dlm train-syntax-reader` wrote, for the
     diffusion model's own tokens. It reads the completion without the prompt, and place i is taken for word i: a word of
-    several tokens shifts what follows. Padding behind a text is left unread but for one token, for speed: a
-    reader that learned from whole canvases says nearly the same.
+    several tokens shifts what follows. On masked models, while a text is
+    written, the padding behind it is left unread but for one token, for speed; that changes the pull somewhat. The
+    reward, and `check`, are of whole canvases.
     """
 
     wish: Wish = field(kw_only=False)
@@ -95,7 +96,7 @@ class SyntaxGuide(Constraint):
                 f"{self!r}: the reader sees {reader.config.max_position_embeddings} tokens, and the canvas has "
                 f"{context.length}; give a shorter max_new_tokens, or train a reader on a longer canvas."
             )
-        if (fewest := _fewest(self.wish)) > context.length:
+        if (fewest := _fewest(self.wish, reader)) > context.length:
             raise Infeasible(f"{self!r} speaks of {fewest} words, and the canvas has {context.length} tokens.")
         size, weight_VD, bias = len(context.vocabulary), reader.get_input_embeddings().weight, None
         of_embeds = self._of_embeds(reader, context.embedding_VD)
@@ -106,7 +107,7 @@ class SyntaxGuide(Constraint):
         if self.method == "first_order":
             bias = partial(first_order_bias, at, weight_VD[:size], shown=repr(self))
         guide = token_guide(
-            _of_tokens(of_embeds, weight_VD), size, self.method, self.strength, repr(self), bias,
+            _of_tokens(self._of_embeds(reader), weight_VD), size, self.method, self.strength, repr(self), bias,
             lambda step: _of_tokens(at(step), weight_VD),
         )  # fmt: skip
         return Guide(reward=guide.reward) if self.method == "reward" else guide
@@ -117,8 +118,9 @@ class SyntaxGuide(Constraint):
         fast = model_VD is not None and model_VD.dtype == torch.bfloat16
 
         def of_embeds(place_NLD: Tensor, read_NL: Tensor | None = None) -> Tensor:
+            here_NL = None if read_NL is None else read_NL.to(place_NLD.device)
             with torch.autocast(place_NLD.device.type, torch.bfloat16, enabled=fast):
-                reading = reader(inputs_embeds=place_NLD, attention_mask=read_NL)
+                reading = reader(inputs_embeds=place_NLD, attention_mask=here_NL)
             return log_p(reading.in_float32())
 
         return of_embeds
@@ -210,13 +212,11 @@ def _spans(wish: Wish) -> list[Span]:
     return [(first, last, label) for first, last, chain in named for label in chain.split(JOIN)]
 
 
-def _fewest(wish: Wish) -> int:
-    """Return how many words a text has at least."""
+def _fewest(wish: Wish, reader: SyntaxReader) -> int:
+    """Return how many words a text has at least, of the tags that the reader knows."""
     if isinstance(wish, SyntaxSpan | SyntaxTree):
         return wish.fewest
-    tags = wish if isinstance(wish, PartOfSpeech) else wish.tags
-    automaton = tag_automaton(tags.pattern, tags.tag_names)
-    return _shortest(automaton.table, automaton.accepting) or 0
+    return _shortest(*_known_tags(wish if isinstance(wish, PartOfSpeech) else wish.tags, reader)) or 0
 
 
 def _shortest(table: Table, accepting: Final) -> int | None:
@@ -231,7 +231,8 @@ def _shortest(table: Table, accepting: Final) -> int | None:
     return None
 
 
-def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Tensor]:
+def _known_tags(wish: PartOfSpeech, reader: SyntaxReader) -> tuple[Table, Final]:
+    """Return the pattern's automaton over the reader's tags, and where it may end."""
     name, known = wish.tagset, reader.config.tag_sets
     if name not in known:
         raise InvalidRequest(f"The syntax reader knows the tag sets {', '.join(known)} and not {name!r}.")
@@ -243,12 +244,17 @@ def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Te
         raise AutomatonTooLarge(f"{wish!r} has {len(table)} states; a syntax reader follows up to {_MOST_STATES}.")
     if _shortest(table, automaton.accepting) is None:
         raise InvalidRequest(f"{wish!r} needs a tag that the syntax reader has not seen; it knows {known[name]}.")
+    return table, automaton.accepting
+
+
+def _of_tags(wish: PartOfSpeech, reader: SyntaxReader) -> Callable[[Reading], Tensor]:
+    table, accepting = _known_tags(wish, reader)
     table_ST = torch.tensor(table, dtype=torch.int64).to(reader.device)
-    accepting_S = torch.tensor(automaton.accepting).to(reader.device)
+    accepting_S = torch.tensor(accepting).to(reader.device)
     places_NT = straight(table_ST, accepting_S)
 
     def log_p(reading: Reading) -> Tensor:
-        p_NLT = reading.tags[name].softmax(-1)
+        p_NLT = reading.tags[wish.tagset].softmax(-1)
         log_p_NLT = ((1 - _LEAST) * p_NLT + _LEAST / p_NLT.shape[-1]).log()
         if places_NT is not None:
             return log_straight(log_p_NLT, places_NT)

@@ -45,23 +45,23 @@ class Reading(NamedTuple):
     tags: dict[str, Tensor]
     first_BLKF: Tensor
     last_BLKF: Tensor
-    prior_K: Tensor
+    prior_BK: Tensor
 
     @property
     def spans_BLLK(self) -> Tensor:
         """The logit that the words from the first place to the second, both included, are a constituent of a label."""
         product_BLLK: Tensor = torch.einsum("bikf,bjkf->bijk", self.first_BLKF, self.last_BLKF)
-        return product_BLLK / self._scale + self.prior_K
+        return product_BLLK / self._scale + self.prior_BK[:, None, None]
 
     def spans(self, first_M: Tensor, last_M: Tensor, label_M: Tensor) -> Tensor:
         """Return these logits of M spans only, `[B, M]`."""
         product_BMF: Tensor = self.first_BLKF[:, first_M, label_M] * self.last_BLKF[:, last_M, label_M]
-        return product_BMF.sum(-1) / self._scale + self.prior_K[label_M]
+        return product_BMF.sum(-1) / self._scale + self.prior_BK[:, label_M]
 
     def in_float32(self) -> Reading:
         """Return the same in float32."""
         tags = {name: logits_BLT.float() for name, logits_BLT in self.tags.items()}
-        return Reading(tags, self.first_BLKF.float(), self.last_BLKF.float(), self.prior_K.float())
+        return Reading(tags, self.first_BLKF.float(), self.last_BLKF.float(), self.prior_BK.float())
 
     @property
     def _scale(self) -> float:
@@ -112,7 +112,7 @@ class SyntaxReader(PreTrainedModel):  # type: ignore[no-untyped-call]
         tags = {name: head(hidden_BLD) for name, head in self.tags.items()}
         if attention_mask is not None:
             tags = {name: _ended(logits_BLT, attention_mask) for name, logits_BLT in tags.items()}
-        return Reading(tags, first_BLKF, last_BLKF, self.prior)
+        return Reading(tags, first_BLKF, last_BLKF, self.prior.expand(len(hidden_BLD), -1))
 
 
 def _ended(logits_BLT: Tensor, read_BL: Tensor) -> Tensor:

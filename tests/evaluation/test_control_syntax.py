@@ -124,7 +124,9 @@ def test_aspects_read_lines_and_ask_for_constraints() -> None:
     assert spans.config(value) == {
         "constraint": "syntax_span", "start": 0, "end": 1, "label": "NP", "strength": 3.0,
     }  # fmt: skip
-    assert TreeShape(0.0).config("(S a)") == {"constraint": "syntax_tree", "tree": "(S a)", "strength": 3.0}
+    assert TreeShape(0.0).config("(S a)") == {
+        "constraint": "syntax_tree", "tree": "(S a)", "certainty": 0.02, "strength": 2.0,
+    }  # fmt: skip
     assert "tolerance" not in TreeShape(0.0).config("(S a)") and TreeShape(1e-4).config("(S a)")["tolerance"] == 1e-4
     assert not MentionedSlot().fits({"text": "A pub .", "record": {"price": "low"}})
     assert {aspect.judges for task in E2E for aspect in task.aspects} == {None, "tags", "trees"}

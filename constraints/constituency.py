@@ -226,7 +226,7 @@ class SyntaxTree(_Constituency):
     the whole chain of those over the same words, as in `SyntaxSpan`: "(S::VP *)" is a clause without a subject. The
     lexicon is of two readers: a word has a high probability of a tag where both say so. It tags as the treebank does,
     where every "to" is TO. Where a tag is rare for all the words that would fit, texts are strange: a low `certainty`,
-    a higher `strength` and a `SyntaxGuide` beside it cure that (docs/figures.md, Control).
+    a higher `strength` and a `SyntaxGuide` beside it help (docs/figures.md, Control).
     """
 
     called: ClassVar[str] = "SyntaxTree"

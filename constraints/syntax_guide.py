@@ -52,9 +52,8 @@ class SyntaxGuide(Constraint):
 
     `model` is "restaurant-syntax", which comes along, or a folder that `guided-dlm train-syntax-reader` wrote, for the
     diffusion model's own tokens. It reads the completion without the prompt, and place i is taken for word i: a word of
-    several tokens shifts what follows. On masked models, while a text is
-    written, the padding behind it is left unread but for one token, for speed; that changes the pull somewhat. The
-    reward, and `check`, are of whole canvases.
+    several tokens shifts what follows. On masked models, while a text is written, the padding behind it is left unread
+    but for one token, for speed; that changes the pull somewhat. The reward, and `check`, are of whole canvases.
     """
 
     wish: Wish = field(kw_only=False)

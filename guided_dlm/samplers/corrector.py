@@ -86,8 +86,8 @@ class Corrector(ABC):
         """Whether a row depends on the other rows of its batch."""
         return False
 
-    def warmth(self) -> float:
-        """Return what the run's temperature is multiplied by in these turns."""
+    def warmth(self, turn: int, length: int) -> float:
+        """Return what the run's temperature is multiplied by in this turn of so many positions."""
         return 1.0
 
     @abstractmethod

@@ -39,8 +39,8 @@ CORRECTORS: dict[str, Corrector] = {
     "gibbs": Gibbs(),
     "p2": P2(),
     "p2+gibbs": Chain(first=P2(), then=Gibbs(sweeps=2)),
-    "p2+cool-gibbs+distinct": Chain(first=P2(), then=Gibbs(sweeps=2, temperature=0.85, distinct=8)),
-    "p2+gibbs+distinct": Chain(first=P2(), then=Gibbs(sweeps=2, distinct=8)),
+    "p2+cool-gibbs+distinct": Chain(first=P2(), then=Gibbs(sweeps=2, temperature=0.85, distinct=8, warmer=4)),
+    "p2+gibbs+distinct": Chain(first=P2(), then=Gibbs(sweeps=2, distinct=8, warmer=4)),
 }
 
 

@@ -265,6 +265,14 @@ def run(plan: Plan, canvas: Canvas, choose: Choose | None = None, carry: Carry =
         yield from revision.turns(canvas, carry)
 
 
+def warmed(plan: Plan, warmth: float) -> Plan:
+    """Return the plan at so many times its temperature, which stays in [0.01, 100]; a mode stays one."""
+    if plan.greedy:
+        return plan
+    temperature = min(max(plan.truncation.temperature * warmth, 0.01), 100.0)
+    return replace(plan, truncation=replace(plan.truncation, temperature=temperature))
+
+
 class Revision:
     """What a run keeps for its corrector: with which probability each token was drawn, fp64 `[B, L]`."""
 
@@ -297,11 +305,10 @@ class Revision:
 
         They are at the noise of the last step. A turn in which no row hides anything takes no model call.
         """
-        plan, process, last = self.plan, self.plan.denoiser.process, self.plan.transition(self.plan.steps - 1)
-        if not plan.greedy:
-            warmth = min(max(plan.truncation.temperature * self.corrector.warmth(), 0.01), 100.0)
-            plan = replace(plan, truncation=replace(plan.truncation, temperature=warmth))
-        for turn in range(self.corrector.turns(canvas.tokens_BL.shape[1])):
+        process, last = self.plan.denoiser.process, self.plan.transition(self.plan.steps - 1)
+        length = canvas.tokens_BL.shape[1]
+        for turn in range(self.corrector.turns(length)):
+            plan = warmed(self.plan, self.corrector.warmth(turn, length))
             hidden_BL = self._hidden(plan, last, canvas, canvas, carry, turn=turn)
             if not bool(hidden_BL.any()):
                 continue

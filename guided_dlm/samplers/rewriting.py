@@ -82,42 +82,49 @@ class Gibbs(Corrector):
     [0.01, 100] or 0.
 
     Up to `distinct` more sweeps go only over rows that have the tokens and the prompt of an earlier row of the batch,
-    each until it has others: best effort, and no law is kept. Such a row stays near the one that it repeated, and what
-    stands in a row depends on the other rows. It is for whole canvases, and not for temperature 0 or particles.
+    each until it has others: best effort, and no law is kept. Up to `warmer` sweeps follow over rows that repeat still,
+    the first at 1.5 times `temperature`, the next at 2 times, and so on by halves: where a constraint leaves hardly
+    another word anywhere, a likely draw is the same text again. Such a row stays near the one that it repeated, and
+    what stands in a row depends on the other rows. It is for whole canvases, and not for temperature 0 or particles.
     """
 
     sweeps: int = 1
     group: int = 1
     temperature: float = 1.0
     distinct: int = 0
+    warmer: int = 0
 
     def __post_init__(self) -> None:
         """Refuse counts and temperatures that mean nothing."""
         check_range(self, "temperature", self.temperature, 0.01, 100.0)
         check_counts(self, group=self.group)
-        check_counts(self, least=0, sweeps=self.sweeps, distinct=self.distinct)
+        check_counts(self, least=0, sweeps=self.sweeps, distinct=self.distinct, warmer=self.warmer)
 
     def turns(self, length: int) -> int:
         """One for each group of each sweep."""
-        return (self.sweeps + self.distinct) * -(-length // self.group)
+        return (self.sweeps + self.distinct + self.warmer) * self._groups(length)
 
     @property
     def compares_rows(self) -> bool:
         """Whether rows are kept distinct."""
-        return self.distinct > 0
+        return self.distinct + self.warmer > 0
 
-    def warmth(self) -> float:
-        """Return its temperature."""
-        return self.temperature
+    def warmth(self, turn: int, length: int) -> float:
+        """Return its temperature, or that of a sweep of `warmer`."""
+        beyond = turn // self._groups(length) - (self.sweeps + self.distinct)
+        return self.temperature * (1 + max(beyond + 1, 0) / 2)
 
     def select(self, written: Written) -> Tensor:
         """Return the next group of a random order of the eligible positions."""
         assert written.turn is not None  # nothing else asks: revisits() is False
-        sweep, part = divmod(written.turn, -(-written.after.tokens_BL.shape[1] // self.group))
+        sweep, part = divmod(written.turn, self._groups(written.after.tokens_BL.shape[1]))
         order_BL = written.coins(written.at.index + 1 + sweep).masked_fill(~written.eligible_BL, torch.inf)
         rank_BL = order_BL.argsort(dim=-1, stable=True).argsort(dim=-1)
         chosen_BL = written.eligible_BL & (rank_BL // self.group == part)
         return chosen_BL if sweep < self.sweeps else chosen_BL & repeats(written.after)[:, None]
+
+    def _groups(self, length: int) -> int:
+        return -(-length // self.group)
 
 
 def repeats(canvas: Canvas) -> Tensor:
@@ -175,9 +182,9 @@ class Chain(Corrector):
         """Whether `then` does: `first` has no turns."""
         return self.then.compares_rows
 
-    def warmth(self) -> float:
+    def warmth(self, turn: int, length: int) -> float:
         """Return that of `then`."""
-        return self.then.warmth()
+        return self.then.warmth(turn, length)
 
     def select(self, written: Written) -> Tensor:
         """Return what the one whose turn it is says."""

@@ -32,7 +32,17 @@ from guided_dlm.randomness import Randomness, row_seeds
 from guided_dlm.samplers import CommitRule, Corrector, Plan, sample
 from guided_dlm.samplers.commit import Ancestral, Confidence
 from guided_dlm.samplers.corrector import Written
-from guided_dlm.samplers.correctors import P2, Gibbs, Informed, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale, Rescore
+from guided_dlm.samplers.correctors import (
+    P2,
+    Chain,
+    Gibbs,
+    Informed,
+    RemdmCap,
+    RemdmConf,
+    RemdmLoop,
+    RemdmRescale,
+    Rescore,
+)
 from guided_dlm.samplers.loop import NO_CARRY, Revision, run
 from guided_dlm.samplers.remasking import sigma_max
 from guided_dlm.samplers.rewriting import repeats
@@ -252,6 +262,41 @@ def test_rows_that_repeat_an_earlier_one_are_drawn_again_until_they_do_not(patte
     assert len(once.unique(dim=0)) < rows == len(more.unique(dim=0))
     assert torch.equal(more[0], once[0])
     assert bool((law_N.reshape(joint.shape)[tuple(more.T)] > 0).all())
+
+
+def test_the_first_warmer_sweep_draws_at_half_as_much_again_of_the_temperature() -> None:
+    joint = random_joint(4, 3, seed=19, sharpness=1.0, text=[0, 1, 2])
+    warmer = Gibbs(sweeps=0, group=3, temperature=0.8, warmer=1)
+    canvas = canvas_of(torch.tensor([[0, 1, 2]]).expand(ROWS, 3), PLAIN)
+    (snapshot,) = Revision(plan_of(joint, warmer, ROWS), warmer, canvas).turns(canvas, NO_CARRY)
+    tokens = snapshot.after.tokens_BL
+    assert tokens[0].tolist() == [0, 1, 2]  # it repeats nothing
+    kernel = torch.ones(1, dtype=torch.float64)
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        warm = joint.sum(axes) ** (1 / 1.2)
+        kernel = torch.outer(kernel, warm / warm.sum()).flatten()
+    assert chi_square(counts(tokens[1:], 4), kernel) > 1e-3
+
+
+def test_each_warmer_sweep_is_half_the_temperature_warmer_than_the_one_before() -> None:
+    one = Gibbs(sweeps=1, group=2, temperature=0.8, distinct=1, warmer=3)
+    for corrector in (one, Chain(then=one)):
+        assert corrector.turns(3) == 10
+        warmths = [corrector.warmth(turn, 3) for turn in range(10)]
+        assert warmths == pytest.approx([0.8] * 4 + [1.2] * 2 + [1.6] * 2 + [2.0] * 2)
+
+
+def test_warmer_sweeps_part_rows_that_likely_draws_leave_the_same_and_no_others() -> None:
+    joint = random_joint(4, 4, seed=17, sharpness=2.0, text=[0, 1, 2])
+    start = canvas_of(canvases(4, 4)[joint.argmax()].expand(12, 4), PLAIN)
+    cool, warm, enough, both = (
+        swept(plan_of(joint, Gibbs(temperature=0.6, distinct=distinct, warmer=warmer), 12), start)
+        for distinct, warmer in ((2, 0), (2, 12), (400, 0), (400, 12))
+    )
+    assert len(cool.unique(dim=0)) < len(warm.unique(dim=0)) == 12
+    first = ~repeats(canvas_of(cool, PLAIN))
+    assert torch.equal(warm[first], cool[first])
+    assert len(enough.unique(dim=0)) == 12 and torch.equal(enough, both)
 
 
 def test_no_more_turns_are_taken_than_rows_repeat_each_other() -> None:

@@ -44,7 +44,7 @@ STRONG: dict[str, Corrector] = {  # strong enough to act on canvases of a few to
     "gibbs": Gibbs(sweeps=2, group=1),
     "p2": P2(),
     "p2+gibbs": Chain(then=Gibbs(sweeps=2, temperature=0.9)),
-    "p2+cool-gibbs+distinct": Chain(then=Gibbs(temperature=0.85, distinct=2)),
+    "p2+cool-gibbs+distinct": Chain(then=Gibbs(temperature=0.85, distinct=2, warmer=1)),
     "p2+gibbs+distinct": Chain(then=Gibbs(group=4, distinct=1)),
 }
 ROW_BY_ROW = [name for name, corrector in STRONG.items() if not corrector.compares_rows]
@@ -243,6 +243,7 @@ def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:
         lambda: Gibbs(group=0),
         lambda: Gibbs(temperature=0.0),
         lambda: Gibbs(distinct=-1),
+        lambda: Gibbs(warmer=-1),
         lambda: Chain(first="p2"),
         lambda: Chain(first=P2(keep_tail=False)),
         lambda: Chain(first=Gibbs(), then=Gibbs()),

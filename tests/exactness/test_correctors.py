@@ -290,8 +290,8 @@ def test_warmer_sweeps_part_rows_that_likely_draws_leave_the_same_and_no_others(
     joint = random_joint(4, 4, seed=17, sharpness=2.0, text=[0, 1, 2])
     start = canvas_of(canvases(4, 4)[joint.argmax()].expand(12, 4), PLAIN)
     cool, warm, enough, both = (
-        swept(plan_of(joint, Gibbs(temperature=0.6, distinct=distinct, warmer=warmer), 12), start)
-        for distinct, warmer in ((2, 0), (2, 12), (400, 0), (400, 12))
+        swept(plan_of(joint, Gibbs(temperature=0.8, distinct=distinct, warmer=warmer), 12), start)
+        for distinct, warmer in ((2, 0), (2, 12), (1500, 0), (1500, 12))
     )
     assert len(cool.unique(dim=0)) < len(warm.unique(dim=0)) == 12
     first = ~repeats(canvas_of(cool, PLAIN))

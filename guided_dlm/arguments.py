@@ -78,7 +78,7 @@ def check_distinct(corrector: Corrector | None, temperature: float, particles: i
     for name in filter(None, others):
         raise InvalidRequest(
             f"{corrector!r} draws texts again that repeat each other, so it cannot be combined with {name}; leave out "
-            "distinct."
+            "distinct and warmer."
         )
 
 

@@ -81,6 +81,10 @@ class Corrector(ABC):
         """Return how many turns follow the last step; each hides what `select` says and writes all of it again."""
         return 0
 
+    def ends(self, turn: int, canvas: Canvas) -> bool:
+        """Whether neither this turn nor a later one will hide anything in this canvas."""
+        return False
+
     @property
     def compares_rows(self) -> bool:
         """Whether a row depends on the other rows of its batch."""

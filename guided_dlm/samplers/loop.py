@@ -308,6 +308,8 @@ class Revision:
         process, last = self.plan.denoiser.process, self.plan.transition(self.plan.steps - 1)
         length = canvas.tokens_BL.shape[1]
         for turn in range(self.corrector.turns(length)):
+            if self.corrector.ends(turn, canvas):
+                break
             plan = warmed(self.plan, self.corrector.warmth(turn, length))
             hidden_BL = self._hidden(plan, last, canvas, canvas, carry, turn=turn)
             if not bool(hidden_BL.any()):

@@ -82,10 +82,11 @@ class Gibbs(Corrector):
     [0.01, 100] or 0.
 
     Up to `distinct` more sweeps go only over rows that have the tokens and the prompt of an earlier row of the batch,
-    each until it has others: best effort, and no law is kept. Up to `warmer` sweeps follow over rows that repeat still,
-    the first at 1.5 times `temperature`, the next at 2 times, and so on by halves: where a constraint leaves hardly
-    another word anywhere, a likely draw is the same text again. Such a row stays near the one that it repeated, and
-    what stands in a row depends on the other rows. It is for whole canvases, and not for temperature 0 or particles.
+    each until it has others: best effort, and no law is kept. Up to `warmer` sweeps follow while any row repeats
+    another, the first at 1.5 times `temperature`, the next at 2 times, and so on by halves: where a constraint leaves
+    hardly another word anywhere, a likely draw is the same text again. What they write is less likely, and follows soft
+    guides less. Such a row stays near the one that it repeated, and what stands in a row depends on the other rows. It
+    is for whole canvases, and not for temperature 0 or particles.
     """
 
     sweeps: int = 1
@@ -113,6 +114,10 @@ class Gibbs(Corrector):
         """Return its temperature, or that of a sweep of `warmer`."""
         beyond = turn // self._groups(length) - (self.sweeps + self.distinct)
         return self.temperature * (1 + max(beyond + 1, 0) / 2)
+
+    def ends(self, turn: int, canvas: Canvas) -> bool:
+        """Whether the sweeps over all rows are done, and no row repeats another."""
+        return turn >= self.sweeps * self._groups(canvas.tokens_BL.shape[1]) and not bool(repeats(canvas).any())
 
     def select(self, written: Written) -> Tensor:
         """Return the next group of a random order of the eligible positions."""
@@ -176,6 +181,10 @@ class Chain(Corrector):
     def turns(self, length: int) -> int:
         """Return how many `then` takes."""
         return self.then.turns(length)
+
+    def ends(self, turn: int, canvas: Canvas) -> bool:
+        """Whether `then` does."""
+        return self.then.ends(turn, canvas)
 
     @property
     def compares_rows(self) -> bool:

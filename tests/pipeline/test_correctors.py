@@ -1,5 +1,6 @@
 """What holds under every corrector: hard constraints, rows, given tokens, the end of the text, traces."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from oracles import CPU, Pattern, random_joint
 from tiny import tabular_pipeline, tiny_model, tiny_pipeline, word_tokenizer
 from torch import Tensor
 
-from constraints import Energy, Length, Reward, Words
+from constraints import Energy, Length, Regex, Reward, Words
 from guided_dlm import Guide, GuidedPipeline, Vocabulary
 from guided_dlm.canvas import Canvas
 from guided_dlm.denoisers import TabularDenoiser
@@ -228,8 +229,17 @@ def test_rows_are_kept_distinct_only_where_whole_texts_are_drawn() -> None:
     pipe, distinct = tiny_pipeline(), STRONG["p2+gibbs+distinct"]
     assert len(set(pipe(corrector=distinct, num_samples=8, seed=[1] * 8, steps=4).texts)) > 1
     for options in ({"block_length": 4}, {"temperature": 0.0}, {"particles": 4, "resampling": "search"}):
-        with pytest.raises(InvalidRequest, match="leave out distinct"):
-            pipe(corrector=distinct, **options)
+        for corrector in (distinct, Gibbs(warmer=1)):
+            with pytest.raises(InvalidRequest, match="leave out distinct and warmer"):
+                pipe(corrector=corrector, **options)
+
+
+def test_warmer_sweeps_write_other_texts_where_a_batch_is_one_text_again_and_again() -> None:
+    pipe, pattern = tiny_pipeline(), "(The|Near|It) (Mill|Vaults|Rouge) is a (cheap|family) pub"
+    asked = {"num_samples": 6, "seed": [1] * 6, "steps": 4, "constraint": Regex(pattern)}
+    same, parted = (pipe(corrector=Gibbs(sweeps=0, warmer=warmer), **asked).texts for warmer in (0, 6))
+    assert len(set(same)) == 1 < len(set(parted)) and same[0] in parted
+    assert all(re.fullmatch(pattern, text) for text in parted)
 
 
 def test_a_wrong_name_or_number_is_refused_in_a_sentence() -> None:

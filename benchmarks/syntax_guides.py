@@ -2,8 +2,9 @@
 
     python benchmarks/syntax_guides.py --data control --judge runs/judge [--targets 5] [--samples 20] [--steps 32]
 
-Targets, tasks and judges are those of `guided-dlm evaluate control`. The reader learned its tags and constituents from
-spaCy, of texts that are no target; spaCy's tagger also judges pos, so there NLTK's, the second judge, is the fair one.
+Targets, tasks and judges are those of `guided-dlm evaluate control`. The reader learned its universal tags and its
+constituents from spaCy, of texts that are no target; spaCy's tagger also judges pos, so there NLTK's, the second judge,
+is the fair one.
 The reader's own verdict: the share of texts whose probability is above a half.
 """
 

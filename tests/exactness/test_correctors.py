@@ -29,20 +29,10 @@ from guided_dlm.denoisers import TabularDenoiser
 from guided_dlm.processes import Transition
 from guided_dlm.processes.schedules import Schedule, cosine, linear, log_linear
 from guided_dlm.randomness import Randomness, row_seeds
-from guided_dlm.samplers import CommitRule, Corrector, Plan, sample
+from guided_dlm.samplers import Chain, CommitRule, Corrector, Plan, sample
 from guided_dlm.samplers.commit import Ancestral, Confidence
 from guided_dlm.samplers.corrector import Written
-from guided_dlm.samplers.correctors import (
-    P2,
-    Chain,
-    Gibbs,
-    Informed,
-    RemdmCap,
-    RemdmConf,
-    RemdmLoop,
-    RemdmRescale,
-    Rescore,
-)
+from guided_dlm.samplers.correctors import P2, Gibbs, Informed, RemdmCap, RemdmConf, RemdmLoop, RemdmRescale, Rescore
 from guided_dlm.samplers.loop import NO_CARRY, Revision, run
 from guided_dlm.samplers.remasking import sigma_max
 from guided_dlm.samplers.rewriting import repeats
